@@ -1,0 +1,42 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both build .venv when it is missing.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+
+.PHONY: demo test lint install-dev test-slow fit clean
+
+demo: $(VENV)/.installed
+	$(BIN)/curate run pipeline=demo out=$(OUT)
+
+test: $(VENV)/.installed-dev lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# Train the toy model pack again (about an hour on 2 cores).
+fit: $(VENV)/.installed
+	$(BIN)/python -m pipelines.toyweb.fit_models out=curate/models/toy
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# torch and torchvision first and as a matched pair: the PyPI torchvision does not fit every torch build.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install -q "torch==2.14.1" "torchvision==0.29.1"
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
+	$(BIN)/pip install -q -e ".[offline,dev]"
+	touch $@
+
+clean:
+	rm -rf out .pytest_cache .ruff_cache

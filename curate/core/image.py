@@ -1,0 +1,162 @@
+"""Cross the border between bytes and pictures: decode, orient, resize, encode.
+
+Every picture leaves here as 8-bit RGB in sRGB, upright, first frame, alpha on white. Dimensions
+are read from the header and checked before any pixel is decoded. PIL's (width, height) order ends
+at this file; everything else says (height, width).
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from curate.core.errors import SampleError
+
+MAX_PIXELS = 64_000_000
+"""Largest picture decoded, in pixels; chosen by us: 8k x 8k, 192 MB as RGB."""
+
+FORMATS = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "AVIF": "avif",
+}
+"""PIL format -> member extension; chosen by us: what browsers and scanners make and PIL reads
+without running foreign code (no SVG, no EPS)."""
+
+_PARSERS = tuple(name for name in FORMATS if name != "MPO")  # PIL opens MPO as a JPEG
+
+ImageFormat = Literal["png", "webp", "jpeg"]
+
+
+def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a picture's header only; pixels are not decoded.
+
+    Raises:
+        SampleError: "empty", "not_image" or "too_large".
+    """
+    if not data:
+        raise SampleError("empty", "0 bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's bomb warning: our own bound decides below
+            image = Image.open(io.BytesIO(data), formats=_PARSERS)
+    except Image.DecompressionBombError as error:
+        raise SampleError("too_large", str(error)) from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise SampleError("not_image", _brief(error)) from error
+    if image.width * image.height > max_pixels:
+        raise SampleError("too_large", f"{image.width}x{image.height} pixels, at most {max_pixels}")
+    return image
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode bytes to an upright RGB picture.
+
+    Returns:
+        PIL image, mode RGB, sRGB, EXIF orientation applied, alpha composed on white.
+
+    Raises:
+        SampleError: "empty", "not_image", "too_large" or "truncated".
+    """
+    image = open_image(data, max_pixels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # e.g. "corrupt EXIF data": the pixels decide
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return to_rgb(upright)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise SampleError("truncated", _brief(error)) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any PIL mode to RGB in sRGB: palette, CMYK, alpha, 16-bit, grey."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep_grey(image)
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    icc = image.info.get("icc_profile")
+    if image.mode in ("RGBA", "LA"):
+        rgba = image.convert("RGBA")
+        base = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(base, rgba).convert("RGB")
+    if icc:
+        image = _to_srgb(image, icc)
+    return image.convert("RGB")
+
+
+def resize_cover(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Resize so that the picture covers (height, width), then crop the centre.
+
+    Source: Lanczos with antialiasing over the crop box in one pass, PIL `Image.resize(box=...)`.
+    """
+    top, left, crop_height, crop_width = cover_box(image.height, image.width, height, width)
+    box = (left, top, left + crop_width, top + crop_height)
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def cover_box(
+    source_height: int, source_width: int, height: int, width: int
+) -> tuple[float, float, float, float]:
+    """Find the centred crop of the source that has the target's aspect.
+
+    Returns:
+        (top, left, height, width) in source pixels.
+    """
+    scale = min(source_height / height, source_width / width)
+    crop_height, crop_width = height * scale, width * scale
+    return (
+        (source_height - crop_height) / 2,
+        (source_width - crop_width) / 2,
+        crop_height,
+        crop_width,
+    )
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """Give the pixels: uint8 [H, W, 3]."""
+    return np.asarray(image.convert("RGB"))
+
+
+def encode_image(image: Image.Image, format: ImageFormat, quality: int = 95) -> bytes:  # noqa: A002
+    """Encode a picture; PNG and WebP at quality 100 are lossless."""
+    stream = io.BytesIO()
+    if format == "png":
+        image.save(stream, "PNG", compress_level=6)
+    elif format == "webp":
+        image.save(stream, "WEBP", lossless=quality >= 100, quality=quality, method=4)
+    else:
+        image.save(stream, "JPEG", quality=quality, subsampling=0)
+    return stream.getvalue()
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """Map 16-bit or float grey to 8 bits by its type's full range."""
+    values = np.asarray(image, dtype=np.float64)
+    top = 255.0 if values.max(initial=0.0) <= 255.0 else 65535.0
+    grey = np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        converted = ImageCms.profileToProfile(
+            image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):  # a broken profile is ignored, as browsers do
+        return image
+    return converted if converted is not None else image
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

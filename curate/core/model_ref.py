@@ -1,0 +1,37 @@
+"""Point at the files of a frozen model, with their digest (curate/models loads them)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """Point at one model: which loader reads it, and its files or folders."""
+
+    kind: str
+    paths: tuple[Path, ...]
+
+    @property
+    def digest(self) -> str:
+        """Give the sha256 over the names and contents of all files."""
+        return _digest_files(self.paths)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_files(paths: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for root in paths:
+        files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if _is_weight(p))
+        for file in files:
+            digest.update(str(file.relative_to(root.parent)).encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _is_weight(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts

@@ -1,0 +1,1 @@
+"""Load frozen networks: image-text models, text encoders, VAEs, heads."""

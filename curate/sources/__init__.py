@@ -1,0 +1,1 @@
+"""Read what a user has (URL tables, folders, WebDataset tars) as samples with original bytes."""

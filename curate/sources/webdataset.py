@@ -1,0 +1,81 @@
+"""Read existing WebDataset tars with the webdataset library; bytes pass through undecoded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.core.errors import DataError
+from curate.core.manifest import Task
+from curate.core.schema import make_key, shard_name
+from curate.sources.table import PICTURE_SUFFIXES, RawSample
+
+
+class WebDatasetSource:
+    """Plan one shard per tar.
+
+    Args:
+        tars: paths, in the order of the output shards.
+    """
+
+    def __init__(self, tars: Sequence[Path]) -> None:
+        self._tars = list(tars)
+
+    def plan(self) -> Sequence[Task]:
+        """List tasks; a task's input digest covers the tar's size and modification time."""
+        tasks: list[Task] = []
+        for index, path in enumerate(self._tars):
+            stat = path.stat()
+            facts = f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}"
+            tasks.append(
+                Task(
+                    shard=shard_name(index),
+                    inputs={path.name: hashlib.sha256(facts.encode()).hexdigest()},
+                    params={"tar": path.name},
+                )
+            )
+        return tasks
+
+    def read(self, task: Task, scratch: Path) -> Iterator[RawSample]:
+        """Yield the tar's samples; the caption is the `.txt` member or the `caption` of `.json`."""
+        from webdataset.compat import WebDataset
+
+        path = next(tar for tar in self._tars if tar.name == task.params["tar"])
+        stream = WebDataset(str(path), shardshuffle=False, empty_check=False)
+        try:
+            for row, sample in enumerate(stream):
+                yield _raw_sample(sample, path.name, row)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: must be a whole WebDataset tar, got {error}; replace it"
+            ) from error
+
+
+def _raw_sample(sample: dict[str, Any], tar: str, row: int) -> RawSample:
+    name = str(sample["__key__"])
+    pictures = [ext for ext in sample if f".{ext.lower()}" in PICTURE_SUFFIXES]
+    meta = _json_object(sample.get("json", b"{}"))
+    text = sample.get("txt", b"").decode("utf-8", errors="replace").strip()
+    data = sample[pictures[0]] if pictures else None
+    return RawSample(
+        key=make_key(tar, name),
+        row=row,
+        url=str(meta.get("url") or ""),
+        caption=text or str(meta.get("caption") or ""),
+        source=f"{tar}/{name}",
+        license=str(meta.get("license") or ""),
+        data=data,
+        status="ok" if data is not None else "no_picture",
+        error="" if data is not None else f"members: {', '.join(sorted(sample))}",
+    )
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:  # a broken .json costs its fields, not the sample
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,1 @@
+"""The curation stages: ingest, annotate, filter, dedup, recaption, bucket, encode."""

@@ -1,0 +1,122 @@
+"""Write new captions for the kept pictures; every attempt is a row, rejected ones too.
+
+ingest tar + dedup verdicts -> captioner, all styles -> judged attempts -> captions table
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from curate.captioners.table import TEMPLATES, CaptionAttempt, Captioner, load_captioner
+from curate.core.batches import batched
+from curate.core.errors import ConfigError
+from curate.core.manifest import Task
+from curate.core.schema import OK
+from curate.core.shard import ShardWriter
+from curate.core.stage import MapStage, Place
+from curate.stages.pictures import Picture, read_pictures
+
+CAPTION_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        ("source", pa.string()),
+        ("text", pa.string()),
+        ("text_raw", pa.string()),
+        ("template", pa.string()),
+        ("prompt", pa.string()),
+        ("model", pa.string()),
+        ("model_digest", pa.string()),
+        ("processor_digest", pa.string()),
+        ("sampling", pa.string()),
+        ("finish_reason", pa.string()),
+        ("tokens", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecaptionConfig:
+    """Choose the captions to write.
+
+    Args:
+        styles: names from TEMPLATES, each written for every kept picture.
+        batch_size: pictures captioned together.
+    """
+
+    styles: list[str] = field(default_factory=lambda: ["short", "detailed"])
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.styles) - set(TEMPLATES))
+        if unknown or not self.styles:
+            raise ConfigError(
+                f"recaption.styles: must be of {', '.join(TEMPLATES)}, got {self.styles}; "
+                "fix the names"
+            )
+        if self.batch_size < 1:
+            raise ConfigError(
+                f"recaption.batch_size: must be >= 1, got {self.batch_size}; raise it"
+            )
+
+
+class RecaptionStage(MapStage[RecaptionConfig]):
+    """Write one row per caption attempt of every kept sample."""
+
+    name: ClassVar[str] = "recaption"
+    captioner: Captioner
+
+    def setup(self) -> None:
+        self.captioner = load_captioner(self.models["captioner"])
+
+    def run(self, task: Task, place: Place) -> Counter[str]:
+        verdicts = self.inputs["dedup"].table(task.shard, ["key", "keep"])
+        keys = set(verdicts.filter(verdicts["keep"])["key"].to_pylist())
+        counts: Counter[str] = Counter()
+        pictures = read_pictures(self.inputs["ingest"], task.shard, keys)
+        with ShardWriter(
+            place.out, task.shard, CAPTION_SCHEMA, with_tar=False, unique_keys=False
+        ) as writer:
+            for batch in batched(pictures, self.config.batch_size):
+                for picture, attempts in self._caption(batch):
+                    for attempt in attempts:
+                        writer.write({"key": picture.key, **self._row(attempt)})
+                    counts.update(_count(attempts))
+        return counts
+
+    def _caption(self, batch: Sequence[Picture]) -> list[tuple[Picture, list[CaptionAttempt]]]:
+        styles = self.config.styles
+        attempts = self.captioner.caption([picture.image for picture in batch], styles)
+        return [
+            (picture, attempts[i * len(styles) : (i + 1) * len(styles)])
+            for i, picture in enumerate(batch)
+        ]
+
+    def _row(self, attempt: CaptionAttempt) -> dict[str, Any]:
+        return {
+            "status": attempt.status,
+            "source": attempt.style,
+            "text": attempt.text,
+            "text_raw": attempt.text_raw,
+            "template": attempt.template,
+            "prompt": attempt.prompt,
+            "model": self.captioner.name,
+            "model_digest": self.captioner.model_digest,
+            "processor_digest": self.captioner.processor_digest,
+            "sampling": json.dumps(dict(attempt.sampling), sort_keys=True),
+            "finish_reason": attempt.finish_reason,
+            "tokens": attempt.num_tokens,
+        }
+
+
+def _count(attempts: Sequence[CaptionAttempt]) -> list[str]:
+    """Count attempts; a bad caption never drops the picture."""
+    accepted = [attempt for attempt in attempts if attempt.status == OK]
+    rejected = [f"rejected.{attempt.status}" for attempt in attempts if attempt.status != OK]
+    return ["in", "kept", *(["without_caption"] if not accepted else []), *rejected]
