@@ -1,4 +1,4 @@
-"""Buckets keep the area, are closed under transposition, and treat a picture and its transpose alike."""
+"""Buckets keep the area and treat a picture and its transpose alike."""
 
 from __future__ import annotations
 

@@ -106,6 +106,8 @@ def test_a_key_may_come_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ext", ["JPG", "a/b"])
 def test_member_names_are_lower_case_and_flat(tmp_path: Path, ext: str) -> None:
-    with ShardWriter(tmp_path, "00000", SCHEMA, with_tar=True) as writer:
-        with pytest.raises(ShardError, match="lower-case"):
-            writer.write({"key": make_key("x"), "status": "ok"}, {ext: b""})
+    with (
+        ShardWriter(tmp_path, "00000", SCHEMA, with_tar=True) as writer,
+        pytest.raises(ShardError, match="lower-case"),
+    ):
+        writer.write({"key": make_key("x"), "status": "ok"}, {ext: b""})

@@ -1,0 +1,1 @@
+"""Wire the stages into pipelines and the `curate` command."""

@@ -1,0 +1,81 @@
+"""Hold the schema of a whole run: one section per stage, and what the stages share.
+
+Importing this must stay cheap (no torch): the command line builds it at every start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from eval.report import ReportConfig
+
+from curate.core.errors import ConfigError
+from curate.core.executor import EngineConfig
+from curate.sources.config import IngestConfig
+from curate.stages.annotate import AnnotateConfig
+from curate.stages.bucket import BucketConfig
+from curate.stages.dedup import DedupConfig
+from curate.stages.encode import EncodeConfig
+from curate.stages.filter import FilterConfig
+from curate.stages.recaption import RecaptionConfig
+from eval.runner import EvalConfig
+from train.config import TrainConfig
+from train.sample import SampleConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToywebConfig:
+    """Size the toy web that `input=toyweb` stands for.
+
+    Args:
+        num_images: rows of its URL table.
+        seed: of its scenes and faults.
+        num_prompts: held-out prompts for sampling.
+        max_objects: objects in a held-out prompt's scene, at most; 1..4.
+    """
+
+    num_images: int = 5000
+    seed: int = 0
+    num_prompts: int = 192
+    max_objects: int = 3
+
+    def __post_init__(self) -> None:
+        if self.num_images < 1 or self.num_prompts < 1 or not 1 <= self.max_objects <= 4:
+            raise ConfigError(
+                "toyweb: num_images and num_prompts must be >= 1 and max_objects in 1..4, got "
+                f"{self.num_images}, {self.num_prompts} and {self.max_objects}; change them"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Hold everything a run depends on.
+
+    Args:
+        input: URL table, folder, tars, or "toyweb".
+        out: folder of all outputs.
+        seed: of every random draw.
+        models: model pack.
+        stages: the pipeline's stages, in any order; the table's order holds.
+        debug: show tracebacks of user errors.
+    """
+
+    input: str = ""
+    out: str = "out"
+    seed: int = 0
+    models: str = "toy"
+    stages: list[str] = field(default_factory=list[str])
+    debug: bool = False
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    toyweb: ToywebConfig = field(default_factory=ToywebConfig)
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    recaption: RecaptionConfig = field(default_factory=RecaptionConfig)
+    bucket: BucketConfig = field(default_factory=BucketConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    evaluate: EvalConfig = field(default_factory=EvalConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)

@@ -1,0 +1,136 @@
+"""Examine the installation: versions, free disk, model packs, each model on one small picture."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from curate.core.errors import CurateError
+from curate.models.packs import PACKS, ModelRef, load_pack
+
+_LIBRARIES = (
+    "torch", "torchvision", "transformers", "open_clip_torch", "diffusers", "webdataset",
+    "img2dataset", "imagehash", "pyarrow", "dask", "distributed",
+)  # fmt: skip
+_FREE_BYTES = 5 * 2**30
+"""Less free disk is a warning; chosen by us: the demo writes under 1 GB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Report one finding."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine(pack_name: str) -> Iterator[Check]:
+    """Yield checks, the cheap ones first.
+
+    Args:
+        pack_name: the pack to test; "" tests every pack that is installed.
+    """
+    yield Check(name="python", ok=True, detail=platform.python_version())
+    for library in _LIBRARIES:
+        yield _version(library)
+    free = shutil.disk_usage(Path.cwd()).free
+    yield Check(name="free disk", ok=free > _FREE_BYTES, detail=f"{free / 2**30:.1f} GiB")
+    for name in [pack_name] if pack_name else PACKS:
+        yield from _examine_pack(name, required=bool(pack_name))
+
+
+def _version(library: str) -> Check:
+    try:
+        return Check(name=library, ok=True, detail=importlib.metadata.version(library))
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name=library, ok=False, detail="not installed; run `pip install .`")
+
+
+def _examine_pack(name: str, *, required: bool) -> Iterator[Check]:
+    try:
+        pack = load_pack(name)
+    except CurateError as error:
+        yield Check(name=f"models={name}", ok=not required, detail=str(error))
+        return
+    picture = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8)[:, None, None], (1, 96, 3)))
+    for role, ref in pack.items():
+        begun = time.perf_counter()
+        try:
+            detail = SELF_TESTS[role](ref, picture)
+            seconds = time.perf_counter() - begun
+            yield Check(name=f"{name}/{role}", ok=True, detail=f"{detail} ({seconds:.1f} s)")
+        except (CurateError, ImportError, ValueError) as error:
+            yield Check(name=f"{name}/{role}", ok=False, detail=str(error).splitlines()[0])
+
+
+def _test_image_text(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.clip import load_image_text
+
+    model = load_image_text(ref)
+    images, texts = model.embed_images([picture]), model.embed_texts(["a red circle"])
+    norms = np.linalg.norm(np.concatenate([images, texts]), axis=1)
+    if not np.allclose(norms, 1, atol=1e-3):
+        raise ValueError(f"embeddings must have norm 1, got {norms.tolist()}")
+    return f"{model.name}, {model.dim} dimensions"
+
+
+def _test_head(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.heads import load_head
+
+    return type(load_head(ref)).__name__
+
+
+def _test_nsfw(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.nsfw import load_nsfw
+
+    return f"score {float(load_nsfw(ref)([picture])[0]):.3f}"
+
+
+def _test_text_area(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.text_area import load_text_area
+
+    return f"share {float(load_text_area(ref)([picture])[0]):.3f}"
+
+
+def _test_captioner(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.captioners.table import load_captioner
+
+    return repr(load_captioner(ref).caption([picture], ["short"])[0].text_raw)
+
+
+def _test_vae(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.vae import load_vae
+
+    vae = load_vae(ref)
+    moments = vae.encode(np.asarray(picture)[None])
+    back = vae.decode(moments[:, : vae.latent_channels])
+    return f"{vae.latent_channels} channels, round trip {back.shape[1]}x{back.shape[2]}"
+
+
+def _test_text_encoder(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.text_encoder import load_text_encoder
+
+    encoder = load_text_encoder(ref)
+    num_tokens = len(encoder.encode(["a red circle"])[0].tokens)
+    return f"{encoder.name}, {num_tokens} tokens of {encoder.dim}"
+
+
+SELF_TESTS: Mapping[str, Callable[[ModelRef, Image.Image], str]] = {
+    "image_text": _test_image_text,
+    "aesthetic": _test_head,
+    "watermark": _test_head,
+    "nsfw": _test_nsfw,
+    "text_area": _test_text_area,
+    "captioner": _test_captioner,
+    "vae": _test_vae,
+    "text_encoder": _test_text_encoder,
+}

@@ -1,0 +1,76 @@
+"""Make `input=` ready: a path as it is, or the toy web with its tables and its loopback server.
+
+`describe_input` fills in paths (enough to plan); `open_input` also serves the toy web while stages
+run. The server is used as an HTTP proxy, so its port never enters a URL or a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.core.stage import write_text_atomic
+from pipelines.config import RunConfig, ToywebConfig
+
+if TYPE_CHECKING:
+    from pipelines.toyweb.site import Site
+
+TOYWEB = "toyweb"
+URLS, TRUTH, PROMPTS, MARKER = "urls.parquet", "truth.parquet", "prompts.parquet", "toyweb.json"
+
+
+def describe_input(config: RunConfig) -> RunConfig:
+    """Put the input's paths into the sections of the stages that read them."""
+    if config.input != TOYWEB:
+        return _with_source(config, config.input)
+    folder = write_toyweb(Path(config.out), config.toyweb)
+    config = _with_source(config, str(folder / URLS))
+    sample = dataclasses.replace(config.sample, prompts=str(folder / PROMPTS))
+    return dataclasses.replace(config, sample=sample)
+
+
+@contextlib.contextmanager
+def open_input(config: RunConfig) -> Iterator[RunConfig]:
+    """Give the config with its input reachable until the block ends."""
+    described = describe_input(config)
+    if config.input != TOYWEB:
+        yield described
+        return
+    from pipelines.toyweb.server import serve
+
+    with serve(_site(config.toyweb)) as proxy:
+        ingest = dataclasses.replace(described.ingest, proxy=proxy)
+        yield dataclasses.replace(described, ingest=ingest)
+
+
+def write_toyweb(out: Path, toyweb: ToywebConfig) -> Path:
+    """Write the toy web's URL table, truth table and held-out prompts, once per size and seed."""
+    folder = out / TOYWEB
+    identity = json.dumps(dataclasses.asdict(toyweb), sort_keys=True) + "\n"
+    marker = folder / MARKER
+    if marker.exists() and marker.read_text() == identity:
+        return folder
+    from pipelines.toyweb.site import write_prompts, write_truth, write_url_table
+
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.unlink(missing_ok=True)
+    site = _site(toyweb)
+    write_url_table(site, folder / URLS)
+    write_truth(site, folder / TRUTH)
+    write_prompts(toyweb.seed, toyweb.num_prompts, toyweb.max_objects, folder / PROMPTS)
+    write_text_atomic(marker, identity)
+    return folder
+
+
+def _site(toyweb: ToywebConfig) -> Site:
+    from pipelines.toyweb.site import build_site
+
+    return build_site(toyweb.seed, toyweb.num_images, "train")
+
+
+def _with_source(config: RunConfig, source: str) -> RunConfig:
+    return dataclasses.replace(config, ingest=dataclasses.replace(config.ingest, source=source))

@@ -1,0 +1,1 @@
+"""Values-only YAML presets, one per pipeline."""

@@ -1,0 +1,150 @@
+"""Wire the whole house on one page: every stage, what it reads, which models it uses.
+
+A new stage is its own file, one line here and its test. Classes are imported when they are built,
+so that planning a pipeline does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from curate.core.shard import ShardSet
+from curate.core.stage import Stage
+from curate.models.packs import ModelRef
+from pipelines.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Hand a builder what every stage is made of."""
+
+    config: RunConfig
+    inputs: Mapping[str, ShardSet]
+    models: Mapping[str, ModelRef]
+    own: ShardSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """Say what a stage reads, which model roles it uses, and how it is built.
+
+    Args:
+        reads: stages whose outputs it needs.
+        may_read: stages it reads when the pipeline has them.
+        roles: roles of the model pack it uses, where the pack has them.
+    """
+
+    build: Callable[[Parts], Stage[Any]]
+    reads: tuple[str, ...] = ()
+    may_read: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    required_roles: tuple[str, ...] = ()
+
+
+def _ingest(parts: Parts) -> Stage[Any]:
+    from curate.stages.ingest import IngestStage
+
+    return IngestStage(parts.config.ingest, parts.inputs, parts.models, parts.config.seed)
+
+
+def _annotate(parts: Parts) -> Stage[Any]:
+    from curate.stages.annotate import AnnotateStage
+
+    return AnnotateStage(parts.config.annotate, parts.inputs, parts.models, parts.config.seed)
+
+
+def _filter(parts: Parts) -> Stage[Any]:
+    from curate.stages.filter import FilterStage
+
+    return FilterStage(parts.config.filter, parts.inputs, parts.models, parts.config.seed)
+
+
+def _dedup(parts: Parts) -> Stage[Any]:
+    from curate.stages.dedup import DedupStage
+
+    return DedupStage(
+        parts.config.dedup, parts.inputs, parts.models, parts.config.seed, own=parts.own
+    )
+
+
+def _recaption(parts: Parts) -> Stage[Any]:
+    from curate.stages.recaption import RecaptionStage
+
+    return RecaptionStage(parts.config.recaption, parts.inputs, parts.models, parts.config.seed)
+
+
+def _bucket(parts: Parts) -> Stage[Any]:
+    from curate.stages.bucket import BucketStage
+
+    return BucketStage(
+        parts.config.bucket, parts.inputs, parts.models, parts.config.seed, own=parts.own
+    )
+
+
+def _encode(parts: Parts) -> Stage[Any]:
+    from curate.stages.encode import EncodeStage
+
+    return EncodeStage(parts.config.encode, parts.inputs, parts.models, parts.config.seed)
+
+
+def _train(parts: Parts) -> Stage[Any]:
+    from train.stage import TrainStage
+
+    return TrainStage(parts.config.train, parts.inputs, parts.models, parts.config.seed)
+
+
+def _sample(parts: Parts) -> Stage[Any]:
+    from train.sample import SampleStage
+
+    return SampleStage(parts.config.sample, parts.inputs, parts.models, parts.config.seed)
+
+
+def _evaluate(parts: Parts) -> Stage[Any]:
+    from eval.runner import EvaluateStage
+    from pipelines.readers import READERS
+
+    return EvaluateStage(
+        parts.config.evaluate, parts.inputs, parts.models, parts.config.seed, readers=READERS
+    )
+
+
+def _report(parts: Parts) -> Stage[Any]:
+    from pipelines.report import build_report
+
+    return build_report(parts.config, parts.inputs, parts.models)
+
+
+STAGES: Mapping[str, StageSpec] = {
+    "ingest": StageSpec(build=_ingest),
+    "annotate": StageSpec(
+        build=_annotate,
+        reads=("ingest",),
+        roles=("image_text", "aesthetic", "watermark", "nsfw", "text_area"),
+    ),
+    "filter": StageSpec(build=_filter, reads=("annotate",)),
+    "dedup": StageSpec(build=_dedup, reads=("filter", "annotate", "ingest")),
+    "recaption": StageSpec(
+        build=_recaption, reads=("dedup", "ingest"), required_roles=("captioner",)
+    ),
+    "bucket": StageSpec(build=_bucket, reads=("dedup", "recaption", "ingest")),
+    "encode": StageSpec(
+        build=_encode, reads=("bucket",), required_roles=("vae", "text_encoder")
+    ),
+    "train": StageSpec(build=_train, reads=("encode",)),
+    "sample": StageSpec(
+        build=_sample, reads=("train", "encode"), required_roles=("vae", "text_encoder")
+    ),
+    "evaluate": StageSpec(
+        build=_evaluate, reads=("sample", "bucket"), required_roles=("image_text",)
+    ),
+    "report": StageSpec(
+        build=_report,
+        reads=("ingest",),
+        may_read=(
+            "annotate", "filter", "dedup", "recaption", "bucket", "encode", "train", "sample",
+            "evaluate",
+        ),
+    ),
+}  # fmt: skip
