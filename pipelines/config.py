@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from eval.report import ReportConfig
-
 from curate.core.errors import ConfigError
 from curate.core.executor import EngineConfig
 from curate.sources.config import IngestConfig
@@ -18,6 +16,7 @@ from curate.stages.dedup import DedupConfig
 from curate.stages.encode import EncodeConfig
 from curate.stages.filter import FilterConfig
 from curate.stages.recaption import RecaptionConfig
+from eval.report import ReportConfig
 from eval.runner import EvalConfig
 from train.config import TrainConfig
 from train.sample import SampleConfig

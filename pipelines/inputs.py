@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curate.core.stage import write_text_atomic
 from pipelines.config import RunConfig, ToywebConfig
@@ -34,7 +37,7 @@ def describe_input(config: RunConfig) -> RunConfig:
 
 
 @contextlib.contextmanager
-def open_input(config: RunConfig) -> Iterator[RunConfig]:
+def open_input(config: RunConfig) -> Generator[RunConfig]:
     """Give the config with its input reachable until the block ends."""
     described = describe_input(config)
     if config.input != TOYWEB:
@@ -42,8 +45,8 @@ def open_input(config: RunConfig) -> Iterator[RunConfig]:
         return
     from pipelines.toyweb.server import serve
 
-    with serve(_site(config.toyweb)) as proxy:
-        ingest = dataclasses.replace(described.ingest, proxy=proxy)
+    with serve(_site(config.toyweb)) as served:
+        ingest = dataclasses.replace(described.ingest, proxy=served.proxy_url)
         yield dataclasses.replace(described, ingest=ingest)
 
 
@@ -54,16 +57,24 @@ def write_toyweb(out: Path, toyweb: ToywebConfig) -> Path:
     marker = folder / MARKER
     if marker.exists() and marker.read_text() == identity:
         return folder
-    from pipelines.toyweb.site import write_prompts, write_truth, write_url_table
+    from pipelines.toyweb.site import write_truth, write_url_table
 
     folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
     site = _site(toyweb)
     write_url_table(site, folder / URLS)
     write_truth(site, folder / TRUTH)
-    write_prompts(toyweb.seed, toyweb.num_prompts, toyweb.max_objects, folder / PROMPTS)
+    _write_prompts(toyweb, folder / PROMPTS)
     write_text_atomic(marker, identity)
     return folder
+
+
+def _write_prompts(toyweb: ToywebConfig, path: Path) -> None:
+    """Write the held-out detailed prompts; their keys come from their texts."""
+    from pipelines.toyweb.heldout import heldout_prompts
+
+    prompts = heldout_prompts(toyweb.seed, toyweb.num_prompts, toyweb.max_objects)
+    pq.write_table(pa.table({"prompt": [item.prompt for item in prompts]}), path)
 
 
 def _site(toyweb: ToywebConfig) -> Site:

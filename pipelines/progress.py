@@ -16,12 +16,12 @@ class LineProgress:
     """Print shards, samples per second, kept share and time left of the running stage.
 
     Args:
-        stream: where lines go; live rewriting only when it is a terminal.
+        stream: where lines go, stderr by default; live rewriting only when it is a terminal.
     """
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self._stream = stream
-        self._live = stream.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
 
     def start(self, stage: str, *, todo: int, done: int) -> None:
         """Begin a group of tasks."""
@@ -36,7 +36,8 @@ class LineProgress:
         self._finished += 1
         self._counts.update(outcome.counts)
         now = time.monotonic()
-        if self._live or now - self._shown > _PLAIN_EVERY_S:
+        last = self._finished == self._todo  # `finish` shows that one
+        if not last and (self._live or now - self._shown > _PLAIN_EVERY_S):
             self._shown = now
             self._show(self._line(now), end=not self._live)
 

@@ -110,7 +110,7 @@ def run_request(request: Request, progress: Progress) -> list[StageReport]:
     with open_input(request.config) as config, open_executor(config.engine) as executor:
         _check_inputs(request, config)
         for name in request.chosen:
-            stage = build_stage(name, config)
+            stage = build_stage(name, request.pipeline, config)
             report = run_stage(stage, Path(config.out) / name, executor, progress)
             reports.append(report)
             if report.quarantined:
@@ -125,18 +125,26 @@ def plan_request(request: Request) -> list[StagePlan]:
     config = describe_input(request.config)
     plans: dict[str, StagePlan] = {}
     for name in [name for name in STAGES if name in request.config.stages]:
-        plans[name] = _plan_stage(name, config, plans)
+        plans[name] = _plan_stage(name, request.pipeline, config, plans)
     return [plans[name] for name in request.chosen]
 
 
-def build_stage(name: str, config: RunConfig) -> Stage[Any]:
+def build_stage(name: str, pipeline: str, config: RunConfig) -> Stage[Any]:
     """Build a stage over the output folders of the stages it reads."""
     spec = STAGES[name]
     out = Path(config.out)
     reads = [*spec.reads, *(other for other in spec.may_read if other in config.stages)]
     inputs = {other: ShardSet(out / other) for other in reads}
     models = _models(name, config.models)
-    return spec.build(Parts(config=config, inputs=inputs, models=models, own=ShardSet(out / name)))
+    return spec.build(
+        Parts(
+            pipeline=pipeline,
+            config=config,
+            inputs=inputs,
+            models=models,
+            own=ShardSet(out / name),
+        )
+    )
 
 
 def _models(name: str, pack_name: str) -> dict[str, ModelRef]:
@@ -153,7 +161,9 @@ def _models(name: str, pack_name: str) -> dict[str, ModelRef]:
     return {role: pack[role] for role in (*spec.roles, *spec.required_roles) if role in pack}
 
 
-def _plan_stage(name: str, config: RunConfig, plans: Mapping[str, StagePlan]) -> StagePlan:
+def _plan_stage(
+    name: str, pipeline: str, config: RunConfig, plans: Mapping[str, StagePlan]
+) -> StagePlan:
     spec = STAGES[name]
     needed = [*spec.reads, *(other for other in spec.may_read if other in config.stages)]
     waiting = [other for other in needed if other in plans and not plans[other].fresh]
@@ -161,7 +171,7 @@ def _plan_stage(name: str, config: RunConfig, plans: Mapping[str, StagePlan]) ->
     if waiting:
         known = {shard: State.STALE for shard in ShardSet(folder).shards()}
         return StagePlan(stage=name, states=known, reasons=(), waits_for=waiting[0])
-    stage = build_stage(name, config)
+    stage = build_stage(name, pipeline, config)
     states: dict[str, State] = {}
     reasons: dict[str, None] = {}
     for tasks in stage.waves():
@@ -191,7 +201,7 @@ def _check_inputs(request: Request, config: RunConfig) -> None:
     for name in [name for name in STAGES if name in config.stages and name not in request.chosen]:
         if not any(list(STAGES).index(name) <= list(STAGES).index(other) for other in needed):
             continue
-        plans[name] = _plan_stage(name, config, plans)
+        plans[name] = _plan_stage(name, request.pipeline, config, plans)
         complete = (Path(config.out) / name / SUMMARY).exists()
         if name in needed and not (plans[name].fresh and complete):
             why = "; ".join(plans[name].reasons[:2]) or "it has not run to its end"

@@ -20,6 +20,7 @@ from pipelines.config import RunConfig
 class Parts:
     """Hand a builder what every stage is made of."""
 
+    pipeline: str
     config: RunConfig
     inputs: Mapping[str, ShardSet]
     models: Mapping[str, ModelRef]
@@ -113,7 +114,7 @@ def _evaluate(parts: Parts) -> Stage[Any]:
 def _report(parts: Parts) -> Stage[Any]:
     from pipelines.report import build_report
 
-    return build_report(parts.config, parts.inputs, parts.models)
+    return build_report(parts.config, parts.pipeline, parts.inputs, parts.models)
 
 
 STAGES: Mapping[str, StageSpec] = {

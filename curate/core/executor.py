@@ -77,6 +77,7 @@ class LocalExecutor:
         if stage.runs_in == "client":
             yield from InlineExecutor().run(stage, jobs, folder)
             return
+        _quiet_dask()
         from distributed import KilledWorker, as_completed
 
         client = self._connect()
@@ -125,7 +126,7 @@ class LocalExecutor:
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address=":0",
-                    silence_logs=logging.ERROR,
+                    silence_logs=False,
                     memory_limit=0,
                 )
             )
@@ -142,6 +143,14 @@ def open_executor(config: EngineConfig) -> contextlib.AbstractContextManager[Exe
     if config.name == "inline":
         return contextlib.nullcontext(InlineExecutor())
     return LocalExecutor(config)
+
+
+def _quiet_dask() -> None:
+    """Keep Dask's own log lines (workers that come and go) off the terminal.
+
+    Read by `distributed` at its first import, here and in the worker processes.
+    """
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 
 class _WorkerStage:

@@ -113,13 +113,11 @@ def cover_box(
         (top, left, height, width) in source pixels.
     """
     scale = min(source_height / height, source_width / width)
-    crop_height, crop_width = height * scale, width * scale
-    return (
-        (source_height - crop_height) / 2,
-        (source_width - crop_width) / 2,
-        crop_height,
-        crop_width,
-    )
+    # Rounding may push the box a hair over the edge, which PIL refuses.
+    crop_height = min(height * scale, source_height)
+    crop_width = min(width * scale, source_width)
+    top, left = (source_height - crop_height) / 2, (source_width - crop_width) / 2
+    return top, left, crop_height, crop_width
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""Build the report stage: hand it what only the pipeline knows (thresholds, command, config)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from curate.core.config import to_yaml
+from curate.core.model_ref import ModelRef
+from curate.core.shard import ShardSet
+from curate.stages.filter import RULES
+from eval.curation import Rule
+from eval.report import ReportContext, ReportStage
+from pipelines.config import RunConfig
+
+
+def build_report(
+    config: RunConfig,
+    pipeline: str,
+    inputs: Mapping[str, ShardSet],
+    models: Mapping[str, ModelRef],
+) -> ReportStage:
+    """Make the stage with its context; paths and engine do not enter the page."""
+    context = ReportContext(
+        pipeline=pipeline,
+        command=f"curate run pipeline={pipeline} seed={config.seed}",
+        config_yaml=to_yaml(_portable(config)),
+        rules=[
+            Rule(reason=name, column=RULES[name], min=bounds.min, max=bounds.max)
+            for name, bounds in config.filter.active_rules().items()
+        ],
+    )
+    return ReportStage(config.report, inputs, models, config.seed, context=context)
+
+
+def _portable(config: RunConfig) -> RunConfig:
+    """Leave out what names this machine or does not change a byte."""
+    default = RunConfig()
+    return dataclasses.replace(
+        config,
+        input="",
+        out=default.out,
+        debug=default.debug,
+        engine=default.engine,
+        ingest=dataclasses.replace(config.ingest, source="", proxy=""),
+        sample=dataclasses.replace(config.sample, prompts=""),
+    )
