@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from curate.core.shard import ShardSet
@@ -104,10 +105,15 @@ def _sample(parts: Parts) -> Stage[Any]:
 
 def _evaluate(parts: Parts) -> Stage[Any]:
     from eval.runner import EvaluateStage
+    from pipelines.inputs import TOYWEB
     from pipelines.readers import READERS
+    from pipelines.truth import make_truth_check
 
+    config = parts.config
+    is_toyweb = config.input == TOYWEB
+    check = make_truth_check(Path(config.out), config.toyweb, parts.models) if is_toyweb else None
     return EvaluateStage(
-        parts.config.evaluate, parts.inputs, parts.models, parts.config.seed, readers=READERS
+        config.evaluate, parts.inputs, parts.models, config.seed, readers=READERS, truth=check
     )
 
 
@@ -138,7 +144,11 @@ STAGES: Mapping[str, StageSpec] = {
         build=_sample, reads=("train", "encode"), required_roles=("vae", "text_encoder")
     ),
     "evaluate": StageSpec(
-        build=_evaluate, reads=("sample", "bucket"), required_roles=("image_text",)
+        build=_evaluate,
+        reads=("sample", "bucket"),
+        may_read=("ingest", "annotate", "filter", "dedup", "recaption"),
+        roles=("captioner", "vae"),
+        required_roles=("image_text",),
     ),
     "report": StageSpec(
         build=_report,
