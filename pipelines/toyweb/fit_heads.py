@@ -1,0 +1,159 @@
+"""Fit the toy pack's linear heads on CLIP embeddings: aesthetic score and watermark probability.
+
+Both are closed-form or convex fits, so they need seconds. The aesthetic score is a rule of ours,
+not people's taste: it stands in for the LAION predictor, which also is one linear layer on CLIP
+embeddings with scores from 1 to 10.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from curate.models.clip import load_image_text
+from curate.models.heads import LinearHead, load_head, write_head
+from curate.models.packs import ModelRef
+from pipelines.toyweb.fit_clip import auc
+from pipelines.toyweb.fit_data import WebPicture, web_pictures
+from pipelines.toyweb.scene import PLACES, RADII, Split
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float32]
+
+NUM_FIT = 4096
+NUM_MEASURE = 2048
+WATERMARK_PENALTY = 1e-4  # weight decay of the logistic fit; chosen by us on the fit split
+AESTHETIC_PENALTY = 1e-2  # ridge; chosen by us on the fit split
+
+
+def fit(out: Path, seed: int) -> dict[str, float]:
+    """Fit both heads on embeddings of `out`/clip and write them beside it.
+
+    Args:
+        out: folder of the model pack, with its clip.
+        seed: of the pictures.
+
+    Returns:
+        watermark_auc, aesthetic_spearman and aesthetic_rmse on held-out pictures; train_s.
+    """
+    start = time.monotonic()
+    ref = ModelRef(kind="open_clip", paths=(out / "clip",))
+    pictures, embeddings = _embed(ref, seed, "fit", NUM_FIT)
+    marked = np.asarray([picture.has_watermark for picture in pictures], np.float32)
+    weight, bias = fit_logistic(embeddings, marked, WATERMARK_PENALTY)
+    write_head(
+        out / "watermark.safetensors",
+        LinearHead(weight=weight, bias=bias, activation="sigmoid", image_text_digest=ref.digest),
+    )
+    scores = np.asarray([aesthetic_rule(picture) for picture in pictures], np.float32)
+    weight, bias = fit_ridge(embeddings, scores, AESTHETIC_PENALTY)
+    write_head(
+        out / "aesthetic.safetensors",
+        LinearHead(weight=weight, bias=bias, activation="identity", image_text_digest=ref.digest),
+    )
+    return {**measure(out, seed), "train_s": time.monotonic() - start}
+
+
+def aesthetic_rule(picture: WebPicture) -> float:
+    """Score a picture's looks from 1 to 10 by its truth.
+
+    Chosen by us: colourful and balanced scenes of large objects are better, a watermark or an
+    overlay of text is worse. The weights spread the toy web over most of the range.
+    """
+    items = picture.scene.objects
+    area = np.asarray([RADII[item.size] ** 2 for item in items])
+    cells = np.asarray([divmod(PLACES.index(item.place), 3) for item in items]) - 1.0
+    centroid = (area[:, None] * cells).sum(axis=0) / area.sum()
+    balance = 1.0 - float(np.linalg.norm(centroid)) / 2**0.5
+    colors = len({item.color for item in items})
+    score = 3.0 + 2.5 * balance + 0.6 * colors + 6.0 * float(area.sum()) / len(PLACES) * 3
+    score -= 2.5 * picture.has_watermark + 2.0 * picture.has_text
+    return float(np.clip(score, 1.0, 10.0))
+
+
+def fit_logistic(
+    embeddings: FloatArray, labels: FloatArray, penalty: float
+) -> tuple[FloatArray, float]:
+    """Fit a logistic regression by L-BFGS.
+
+    Args:
+        embeddings: [N, D], float32.
+        labels: [N], 0 or 1.
+        penalty: times the squared norm of the weights, added to the mean loss.
+
+    Returns:
+        The weight [D] and the bias.
+    """
+    signs = 2.0 * labels.astype(np.float64) - 1.0
+    features = embeddings.astype(np.float64)
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weight, bias = parameters[:-1], parameters[-1]
+        margins = signs * (features @ weight + bias)
+        value = np.logaddexp(0.0, -margins).mean() + penalty * (weight @ weight)
+        slope = -signs * 0.5 * (1.0 - np.tanh(0.5 * margins)) / len(signs)
+        gradient = np.append(features.T @ slope + 2 * penalty * weight, slope.sum())
+        return float(value), gradient
+
+    found = minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B")
+    return found.x[:-1].astype(np.float32), float(found.x[-1])
+
+
+def fit_ridge(
+    embeddings: FloatArray, targets: FloatArray, penalty: float
+) -> tuple[FloatArray, float]:
+    """Fit a linear regression with a squared penalty on the weights, in closed form.
+
+    Args:
+        embeddings: [N, D], float32.
+        targets: [N], float32.
+        penalty: times N on the diagonal of the covariance, relative to its mean.
+
+    Returns:
+        The weight [D] and the bias.
+    """
+    mean, level = embeddings.mean(axis=0), float(targets.mean())
+    centred = (embeddings - mean).astype(np.float64)
+    covariance = centred.T @ centred
+    ridge = penalty * np.trace(covariance) / len(covariance)
+    weight = np.linalg.solve(
+        covariance + ridge * np.eye(len(covariance)), centred.T @ (targets - level)
+    )
+    return weight.astype(np.float32), level - float(mean @ weight)
+
+
+def measure(out: Path, seed: int) -> dict[str, float]:
+    """Measure both heads on held-out pictures."""
+    ref = ModelRef(kind="open_clip", paths=(out / "clip",))
+    pictures, embeddings = _embed(ref, seed, "heldout", NUM_MEASURE)
+    heads = {
+        name: load_head(ModelRef(kind="linear_head", paths=(out / f"{name}.safetensors",)))
+        for name in ("watermark", "aesthetic")
+    }
+    marked = np.asarray([picture.has_watermark for picture in pictures])
+    probability = heads["watermark"](embeddings)
+    wanted = np.asarray([aesthetic_rule(picture) for picture in pictures])
+    scores = heads["aesthetic"](embeddings)
+    return {
+        "watermark_auc": auc(probability[marked], probability[~marked]),
+        "aesthetic_spearman": float(cast("Any", spearmanr(scores, wanted)).statistic),
+        "aesthetic_rmse": float(np.sqrt(np.mean((scores - wanted) ** 2))),
+    }
+
+
+def _embed(
+    ref: ModelRef, seed: int, split: Split, count: int
+) -> tuple[Sequence[WebPicture], FloatArray]:
+    pictures = list(web_pictures(seed, count, split, "heads"))
+    model = load_image_text(ref)
+    return pictures, model.embed_images([Image.fromarray(item.pixels) for item in pictures])

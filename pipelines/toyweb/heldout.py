@@ -1,0 +1,79 @@
+"""Draw what evaluation uses: prompts and pictures of scenes that no other split has.
+
+A site holds copies of some of the benchmark pictures, so that decontamination has
+something to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.core.seed import make_rng
+from pipelines.toyweb.scene import Scene, describe, random_split_scene, render
+
+Pixels = NDArray[np.uint8]
+
+BENCHMARK_SIDE_PX = 192
+NUM_BENCHMARK = 64  # benchmark pictures that a site's copies are taken from
+
+
+class HeldoutPrompt(NamedTuple):
+    """Name a held-out scene and the detailed caption that asks a model for it."""
+
+    key: str
+    prompt: str
+    scene: Scene
+
+
+class BenchmarkPicture(NamedTuple):
+    """Hold a held-out picture; `pixels` is [H, W, 3], uint8."""
+
+    key: str
+    caption: str
+    pixels: Pixels
+
+
+def heldout_prompts(seed: int, n: int, max_objects: int = 3) -> list[HeldoutPrompt]:
+    """Draw `n` distinct held-out scenes of 1..max_objects objects with their detailed captions.
+
+    The first prompts do not depend on `n`.
+    """
+    prompts: list[HeldoutPrompt] = []
+    seen: set[str] = set()
+    rng = make_rng(seed, "heldout prompts", max_objects)
+    while len(prompts) < n:
+        scene = random_split_scene(rng, "heldout", max_objects)
+        prompt = describe(scene)
+        if prompt not in seen:
+            seen.add(prompt)
+            prompts.append(HeldoutPrompt(f"heldout{len(prompts):05d}", prompt, scene))
+    return prompts
+
+
+def benchmark_pictures(seed: int) -> Iterator[BenchmarkPicture]:
+    """Draw all 64 benchmark pictures; a site of the same seed has copies of some."""
+    for index in range(NUM_BENCHMARK):
+        yield benchmark_picture(seed, index)
+
+
+def benchmark_prompt(seed: int, index: int) -> HeldoutPrompt:
+    """Look up the prompt of one of the first 64 benchmark pictures."""
+    return _benchmark_prompts(seed)[index]
+
+
+def benchmark_picture(seed: int, index: int) -> BenchmarkPicture:
+    """Draw one of the first 64 benchmark pictures, a square of 192 px."""
+    prompt = benchmark_prompt(seed, index)
+    jitter = make_rng(seed, "benchmark", index)
+    pixels = render(prompt.scene, BENCHMARK_SIDE_PX, BENCHMARK_SIDE_PX, jitter=jitter)
+    return BenchmarkPicture(prompt.key, prompt.prompt, pixels)
+
+
+@cache
+def _benchmark_prompts(seed: int) -> tuple[HeldoutPrompt, ...]:
+    return tuple(heldout_prompts(seed, NUM_BENCHMARK))

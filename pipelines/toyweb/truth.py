@@ -1,0 +1,167 @@
+"""Compare what the stages found with what is true of a toy site.
+
+Pure functions. `truth` is the table of `site.truth_table`; what a stage found comes as a mapping
+from `row` (the URL table's, int) to a value, and rows that a stage never saw are left out of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.stats import rankdata
+
+# Plants that leave the picture itself whole; "odd_mode" is not among them, for gray has no colours.
+WHOLE_PLANTS = frozenset({"clean", "redirect", "slow_drip", "png_as_jpeg", "exif_rotated"})
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairScore:
+    """Count pairs of duplicates; `recall` and `precision` are 1 where there is nothing to find."""
+
+    num_true: int
+    num_found: int
+    num_right: int
+
+    @property
+    def recall(self) -> float:
+        """Give the share of the true pairs that were found."""
+        return self.num_right / self.num_true if self.num_true else 1.0
+
+    @property
+    def precision(self) -> float:
+        """Give the share of the found pairs that are true."""
+        return self.num_right / self.num_found if self.num_found else 1.0
+
+
+def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Estimate P(positive > negative) + P(tie) / 2 over all pairs, exactly.
+
+    Raises:
+        ValueError: one of the two is empty.
+
+    Source: Mann and Whitney 1947; equals the area under the ROC curve (Hanley and McNeil 1982).
+    """
+    if not len(positive) or not len(negative):
+        raise ValueError(f"auc needs both classes, got {len(positive)} and {len(negative)} scores")
+    ranks = rankdata(np.concatenate([np.asarray(positive), np.asarray(negative)]))
+    num_positive, num_negative = len(positive), len(negative)
+    above = ranks[:num_positive].sum() - num_positive * (num_positive + 1) / 2
+    return float(above / (num_positive * num_negative))
+
+
+def mismatch_auc(truth: pa.Table, similarity: Mapping[int, float]) -> float:
+    """Tell how well similarity ranks good alt texts over those of another picture.
+
+    Only rows whose picture is whole count (`WHOLE_PLANTS`).
+    """
+    scores: dict[str, list[float]] = {"good": [], "mismatched": []}
+    for row, plant, alt_class in _columns(truth, "row", "plant", "alt_class"):
+        if plant in WHOLE_PLANTS and alt_class in scores and row in similarity:
+            scores[alt_class].append(similarity[row])
+    return auc(scores["good"], scores["mismatched"])
+
+
+def watermark_auc(truth: pa.Table, score: Mapping[int, float]) -> float:
+    """Tell how well a score ranks watermarked pictures over whole ones (`WHOLE_PLANTS`)."""
+    marked: list[float] = []
+    whole: list[float] = []
+    for row, plant in _columns(truth, "row", "plant"):
+        if row in score and plant == "watermark":
+            marked.append(score[row])
+        elif row in score and plant in WHOLE_PLANTS:
+            whole.append(score[row])
+    return auc(marked, whole)
+
+
+def exact_duplicates(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairScore:
+    """Score clusters of equal bytes, pair by pair.
+
+    Args:
+        truth: the site's truth table.
+        clusters: row to any name of its cluster, e.g. the sha256 of its bytes.
+    """
+    true = _pairs(_groups(truth, "bytes_group", clusters))
+    found = _pairs(_invert(clusters))
+    return PairScore(num_true=len(true), num_found=len(found), num_right=len(true & found))
+
+
+def near_duplicates(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairScore:
+    """Score perceptual clusters by the pairs that show one picture in different bytes.
+
+    Pairs of equal bytes and pairs with a cropped copy count neither for nor against: see
+    `exact_duplicates` and `cropped_recall`.
+    """
+    same_picture = _pairs(_groups(truth, "cluster", clusters))
+    same_bytes = _pairs(_groups(truth, "bytes_group", clusters))
+    cropped = _cropped_rows(truth)
+    excluded = {pair for pair in same_picture if cropped & set(pair)} | same_bytes
+    true = same_picture - excluded
+    found = _pairs(_invert(clusters)) - excluded
+    return PairScore(num_true=len(true), num_found=len(found), num_right=len(true & found))
+
+
+def cropped_recall(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairScore:
+    """Count the pairs of a picture and its crop that share a cluster; precision is not asked."""
+    cropped = _cropped_rows(truth)
+    true = {pair for pair in _pairs(_groups(truth, "cluster", clusters)) if cropped & set(pair)}
+    right = true & _pairs(_invert(clusters))
+    return PairScore(num_true=len(true), num_found=len(right), num_right=len(right))
+
+
+def plant_outcomes(truth: pa.Table, outcome: Mapping[int, str]) -> pa.Table:
+    """Count what became of every kind of row.
+
+    Args:
+        truth: the site's truth table.
+        outcome: row to what happened last, e.g. "kept", "filter.min_side"; absent rows are
+            counted as "absent".
+
+    Returns:
+        Columns plant, expected_status, outcome (strings) and count (int64), sorted by plant, then
+        by falling count.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for row, plant, status in _columns(truth, "row", "plant", "expected_status"):
+        counts[plant, status, outcome.get(row, "absent")] += 1
+    ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][2]))
+    return pa.table(
+        {
+            "plant": pa.array([names[0] for names, _ in ordered], pa.string()),
+            "expected_status": pa.array([names[1] for names, _ in ordered], pa.string()),
+            "outcome": pa.array([names[2] for names, _ in ordered], pa.string()),
+            "count": pa.array([count for _, count in ordered], pa.int64()),
+        }
+    )
+
+
+def _columns(truth: pa.Table, *names: str) -> Iterable[tuple[Any, ...]]:
+    return zip(*(truth[name].to_pylist() for name in names), strict=True)
+
+
+def _cropped_rows(truth: pa.Table) -> set[int]:
+    rows = _columns(truth, "row", "plant")
+    return {row for row, plant in rows if plant == "cropped_duplicate"}
+
+
+def _groups(truth: pa.Table, column: str, seen: Mapping[int, Hashable]) -> list[list[int]]:
+    """List the rows of each true group, of those that the stage saw."""
+    return _invert({row: group for row, group in _columns(truth, "row", column) if row in seen})
+
+
+def _invert(clusters: Mapping[int, Hashable]) -> list[list[int]]:
+    members: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for row, cluster in clusters.items():
+        members[cluster].append(row)
+    return list(members.values())
+
+
+def _pairs(groups: Iterable[Sequence[int]]) -> set[Pair]:
+    return {pair for group in groups for pair in combinations(sorted(group), 2)}

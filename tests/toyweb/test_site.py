@@ -1,0 +1,254 @@
+import hashlib
+import io
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from curate.core.errors import SampleError
+from curate.core.image import decode_image
+from pipelines.toyweb.heldout import NUM_BENCHMARK, benchmark_pictures, heldout_prompts
+from pipelines.toyweb.oracle import read_scene
+from pipelines.toyweb.plants import ALL_PLANTS_FROM, DUPLICATES, PLANTS, Row
+from pipelines.toyweb.scene import describe, parse_description, split_of
+from pipelines.toyweb.site import (
+    Site,
+    build_site,
+    truth_table,
+    url_table,
+    write_truth,
+    write_url_table,
+)
+
+
+@cache
+def small_site() -> Site:
+    return build_site(3, 400, "train")
+
+
+def rows_of(plant: str) -> list[Row]:
+    return [row for row in small_site().rows if row.plant == plant]
+
+
+def body_of(row: Row) -> bytes:
+    return small_site().fetch(row.url).body
+
+
+def pixels_of(row: Row) -> np.ndarray:
+    return np.asarray(decode_image(body_of(row)))
+
+
+def status_of(row: Row) -> str:
+    response = small_site().fetch(row.url)
+    if response.status != 200 or response.behaviour == "short":
+        return "redirect" if row.plant == "redirect" else "download_failed"
+    if ("X-Robots-Tag", "noai, noimageai") in response.headers:
+        return "opt_out"
+    try:
+        decode_image(response.body)
+    except SampleError as error:
+        return error.status
+    return "ok"
+
+
+def test_a_site_is_a_function_of_its_arguments():
+    assert build_site(3, 400, "train") == small_site()
+    assert build_site(4, 400, "train") != small_site()
+
+
+def test_bytes_are_equal_at_every_fetch():
+    again = build_site(3, 400, "train")
+    for row in small_site().rows[:60]:
+        assert again.fetch(row.url) == small_site().fetch(row.url)
+
+
+def test_every_plant_is_there_from_200_rows_on():
+    plants = Counter(row.plant for row in build_site(0, ALL_PLANTS_FROM, "train").rows)
+    assert set(plants) == {*PLANTS, "clean"}
+    assert plants["clean"] > ALL_PLANTS_FROM / 2
+
+
+def test_a_quarter_to_a_third_of_a_large_site_is_faulty():
+    fine = truth_table(build_site(0, 2000, "train"))["is_fine"].to_pylist()
+    assert 0.67 < np.mean(fine) < 0.77
+
+
+def test_scenes_of_different_splits_never_meet():
+    scenes = {
+        split: {describe(row.scene) for row in build_site(0, 300, split).rows if plain(row)}
+        for split in ("train", "fit", "heldout")
+    }
+    assert not scenes["train"] & scenes["fit"]
+    assert not (scenes["train"] | scenes["fit"]) & scenes["heldout"]
+    assert not scenes["fit"] & {prompt.prompt for prompt in heldout_prompts(0, 100)}
+
+
+def plain(row: Row) -> bool:
+    return row.plant != "benchmark_copy"
+
+
+def test_only_copies_repeat_a_scene():
+    own = [row for row in small_site().rows if row.original == row.row and plain(row)]
+    assert len({describe(row.scene) for row in own}) == len(own)
+    copies = {row.plant for row in small_site().rows if row.original != row.row}
+    assert copies == set(DUPLICATES)
+
+
+def test_every_row_answers_as_the_truth_table_says():
+    wrong = [
+        (row.row, row.plant, status_of(row), expected)
+        for row, expected in zip(
+            small_site().rows, truth_table(small_site())["expected_status"].to_pylist(), strict=True
+        )
+        if status_of(row) != ("redirect" if row.plant == "redirect" else expected)
+    ]
+    assert not wrong
+
+
+def test_clean_pictures_show_their_scene():
+    for row in rows_of("clean")[:40]:
+        assert read_scene(pixels_of(row)).scene == row.scene
+
+
+@pytest.mark.parametrize("plant", ["png_as_jpeg", "exif_rotated", "opt_out", "slow_drip"])
+def test_odd_but_whole_pictures_show_their_scene(plant: str):
+    for row in rows_of(plant):
+        assert read_scene(pixels_of(row)).scene == row.scene
+
+
+def test_odd_modes_decode_to_their_scene_unless_gray():
+    site = build_site(5, 2000, "train")
+    rows = [row for row in site.rows if row.plant == "odd_mode"]
+    assert len({row.odd_mode for row in rows}) == 6
+    for row in rows:
+        image = decode_image(site.fetch(row.url).body)
+        assert (image.height, image.width) == (row.height, row.width)
+        if "gray" not in row.odd_mode:
+            assert read_scene(np.asarray(image)).scene == row.scene, row.odd_mode
+
+
+def test_copies_relate_to_their_original_as_their_plant_says():
+    by_row = small_site().rows
+    for row in by_row:
+        original = by_row[row.original]
+        if row.plant == "exact_duplicate":
+            assert body_of(row) == body_of(original)
+            assert row.url != original.url
+        elif row.plant == "repeated_row":
+            assert (row.url, row.caption) == (original.url, original.caption)
+        elif row.plant in ("near_duplicate", "cropped_duplicate"):
+            assert body_of(row) != body_of(original)
+            assert read_scene(pixels_of(row)).scene == original.scene
+
+
+def test_placeholders_have_one_sha256():
+    assert len({hashlib.sha256(body_of(row)).digest() for row in rows_of("placeholder")}) == 1
+
+
+def test_sizes_of_bad_pictures_are_bad():
+    for row in rows_of("tiny"):
+        assert max(pixels_of(row).shape[:2]) < 40
+    for row in rows_of("extreme_aspect"):
+        height, width, _ = pixels_of(row).shape
+        assert max(height, width) > 4 * min(height, width)
+    for row in rows_of("low_contrast"):
+        assert pixels_of(row).std() < 10
+
+
+def test_marked_pictures_are_not_read_as_scenes_of_letters():
+    plants = ("watermark", "text_overlay")
+    for row in (row for plant in plants for row in rows_of(plant)):
+        assert read_scene(pixels_of(row)).fit < 0.99
+
+
+def test_redirects_end_at_a_picture_after_at_most_three_hops():
+    for row in rows_of("redirect"):
+        url, hops = row.url, 0
+        while (response := small_site().fetch(url)).status == 302:
+            url, hops = dict(response.headers)["Location"], hops + 1
+        assert hops == row.hops <= 3
+        assert read_scene(np.asarray(decode_image(response.body))).scene == row.scene
+
+
+def test_redirect_loops_never_end():
+    url = rows_of("redirect_loop")[0].url
+    seen: set[str] = set()
+    while url not in seen:
+        seen.add(url)
+        url = dict(small_site().fetch(url).headers)["Location"]
+    assert len(seen) <= 4
+
+
+def test_redirects_to_private_addresses_leave_the_toy_web():
+    for row in rows_of("redirect_private"):
+        location = dict(small_site().fetch(row.url).headers)["Location"]
+        assert small_site().fetch(location).status == 502
+
+
+def test_the_bomb_is_small_to_fetch_and_huge_to_decode():
+    data = body_of(rows_of("bomb")[0])
+    assert len(data) < 200_000
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://photos.toyweb.test/p/999999.jpg",
+        "http://photos.toyweb.test/final/000001.jpg",
+        "http://photos.toyweb.test/hop/000001/1",
+        "http://photos.toyweb.test/robots.txt",
+        "http://photos.toyweb.test/",
+    ],
+)
+def test_unknown_paths_are_not_found(url: str):
+    assert small_site().fetch(url).status == 404
+
+
+def test_tables_are_written_as_parquet(tmp_path):
+    write_url_table(small_site(), tmp_path / "urls.parquet")
+    write_truth(small_site(), tmp_path / "truth.parquet")
+    assert pq.read_table(tmp_path / "urls.parquet") == url_table(small_site())
+    assert pq.read_table(tmp_path / "truth.parquet") == truth_table(small_site())
+    assert url_table(small_site()).column_names == ["url", "caption", "license"]
+
+
+def test_truth_groups_rows_of_equal_bytes():
+    truth = truth_table(small_site()).to_pylist()
+    by_sha: dict[bytes, set[int]] = {}
+    for row, entry in zip(small_site().rows, truth, strict=True):
+        if entry["expected_status"] == "ok" and row.plant != "redirect":
+            by_sha.setdefault(hashlib.sha256(body_of(row)).digest(), set()).add(
+                entry["bytes_group"]
+            )
+    assert all(len(groups) == 1 for groups in by_sha.values())
+    assert len({next(iter(groups)) for groups in by_sha.values()}) == len(by_sha)
+
+
+def test_no_rows_is_refused():
+    with pytest.raises(ValueError, match="num_images must be >= 1, got 0"):
+        build_site(0, 0, "train")
+
+
+def test_heldout_prompts_parse_and_do_not_depend_on_their_number():
+    prompts = heldout_prompts(7, 50)
+    assert prompts[:20] == heldout_prompts(7, 20)
+    assert len({prompt.prompt for prompt in prompts}) == 50
+    for _, prompt, scene in prompts:
+        assert parse_description(prompt) == scene
+        assert split_of(scene) == "heldout"
+        assert 1 <= len(scene.objects) <= 3
+
+
+def test_benchmark_copies_show_a_benchmark_picture():
+    pictures = {picture.key: picture.caption for picture in benchmark_pictures(3)}
+    assert len(pictures) == NUM_BENCHMARK
+    for row, entry in zip(small_site().rows, truth_table(small_site()).to_pylist(), strict=True):
+        if row.plant == "benchmark_copy":
+            scene = read_scene(pixels_of(row)).scene
+            assert scene is not None
+            assert describe(scene) == pictures[entry["benchmark_key"]]

@@ -1,0 +1,91 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.toyweb.truth import (
+    auc,
+    cropped_recall,
+    exact_duplicates,
+    mismatch_auc,
+    near_duplicates,
+    plant_outcomes,
+    watermark_auc,
+)
+
+
+def truth_of(*rows: dict[str, object]) -> pa.Table:
+    defaults = {"plant": "clean", "alt_class": "good", "expected_status": "ok"}
+    full = [
+        {**defaults, "row": index, "cluster": index, "bytes_group": index, **row}
+        for index, row in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(full)
+
+
+DUPLICATES = truth_of(
+    {},  # 0: the original
+    {"plant": "exact_duplicate", "cluster": 0, "bytes_group": 0},
+    {"plant": "near_duplicate", "cluster": 0},
+    {"plant": "cropped_duplicate", "cluster": 0},
+    {},  # 4 and 5: nobody's copies
+    {},
+)
+
+
+def test_auc_is_the_share_of_pairs_in_order():
+    rng = np.random.default_rng(0)
+    positive = rng.integers(0, 6, 40).tolist()
+    negative = rng.integers(0, 5, 30).tolist()
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert auc(positive, negative) == pytest.approx(np.mean(pairs))
+    assert auc([1.0], [0.0]) == 1.0
+    assert auc([0.0], [0.0]) == 0.5
+
+
+def test_auc_refuses_an_empty_class():
+    with pytest.raises(ValueError, match="both classes, got 1 and 0"):
+        auc([1.0], [])
+
+
+def test_mismatch_is_judged_on_whole_pictures_only():
+    truth = truth_of(
+        {}, {"alt_class": "mismatched"}, {"alt_class": "vague"}, {"plant": "watermark"}
+    )
+    assert mismatch_auc(truth, {0: 0.9, 1: 0.1, 2: 1.0, 3: -1.0}) == 1.0
+
+
+def test_watermark_scores_are_compared_with_whole_pictures():
+    truth = truth_of({}, {"plant": "watermark"}, {"plant": "text_overlay"}, {"plant": "watermark"})
+    assert watermark_auc(truth, {0: 0.5, 1: 0.9, 2: 1.0, 3: 0.1}) == 0.5
+    assert watermark_auc(truth, {0: 0.5, 1: 0.9}) == 1.0  # rows never seen are left out
+
+
+def test_perfect_clusters_score_one():
+    exact = exact_duplicates(DUPLICATES, {0: "a", 1: "a", 2: "b", 3: "c", 4: "d", 5: "e"})
+    assert (exact.num_true, exact.recall, exact.precision) == (1, 1.0, 1.0)
+    near = near_duplicates(DUPLICATES, {0: "a", 1: "a", 2: "a", 3: "a", 4: "d", 5: "e"})
+    assert (near.num_true, near.recall, near.precision) == (2, 1.0, 1.0)
+
+
+def test_a_false_merge_costs_precision_and_a_miss_costs_recall():
+    missed = near_duplicates(DUPLICATES, {0: "a", 1: "a", 2: "b", 3: "a", 4: "d", 5: "d"})
+    assert missed.recall == 0.0
+    assert (missed.num_found, missed.precision) == (1, 0.0)
+    exact = exact_duplicates(DUPLICATES, {0: "a", 1: "a", 2: "a", 4: "d", 5: "e"})
+    assert exact.precision == pytest.approx(1 / 3)
+
+
+def test_crops_count_in_their_own_score_only():
+    clusters = {0: "a", 2: "a", 3: "c"}
+    assert near_duplicates(DUPLICATES, clusters).recall == 1.0
+    assert cropped_recall(DUPLICATES, clusters).recall == 0.0
+    assert cropped_recall(DUPLICATES, clusters).num_true == 2
+
+
+def test_outcomes_are_counted_by_plant():
+    table = plant_outcomes(DUPLICATES, {0: "kept", 4: "kept", 5: "filter.blur", 1: "dedup.exact"})
+    rows = {(row["plant"], row["outcome"]): row["count"] for row in table.to_pylist()}
+    assert rows[("clean", "kept")] == 2
+    assert rows[("clean", "filter.blur")] == 1
+    assert rows[("near_duplicate", "absent")] == 1
+    assert sum(rows.values()) == 6
