@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Fetched:
 @contextlib.contextmanager
 def fetch_all(
     urls: Mapping[int, str], scratch: Path, config: IngestConfig
-) -> Iterator[Callable[[int], Fetched]]:
+) -> Generator[Callable[[int], Fetched]]:
     """Fetch URLs into a scratch folder and give access to the outcomes by row.
 
     Args:

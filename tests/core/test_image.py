@@ -117,3 +117,10 @@ def test_lossless_formats_round_trip(format: str) -> None:  # noqa: A002
     image = Image.effect_noise((16, 16), 80).convert("RGB")
     again = decode_image(encode_image(image, format, quality=100))  # type: ignore[arg-type]
     assert np.array_equal(np.asarray(again), np.asarray(image))
+
+
+def test_the_cover_box_never_leaves_the_picture() -> None:
+    rng = np.random.Generator(np.random.Philox(key=3))
+    for height, width in rng.integers(20, 900, size=(300, 2)).tolist():
+        for bucket in ((48, 80), (56, 72), (64, 64), (72, 56), (80, 48)):
+            resize_cover(Image.new("RGB", (width, height)), *bucket)

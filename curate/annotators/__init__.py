@@ -1,0 +1,1 @@
+"""Measure samples: each annotator writes its own columns and decides nothing."""

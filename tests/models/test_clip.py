@@ -1,0 +1,110 @@
+"""The image-text model: loaded from a folder alone, unit vectors, and what it can tell apart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curate.core.errors import ModelError
+from curate.core.seed import make_rng
+from curate.models.clip import ImageTextModel, load_image_text
+from curate.models.packs import ModelRef, load_pack
+from pipelines.toyweb.scene import describe, describe_short, random_split_scene, render
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageTextModel:
+    return load_image_text(load_pack("toy")["image_text"])
+
+
+def _copy(folder: Path) -> ModelRef:
+    source = load_pack("toy")["image_text"].paths[0]
+    shutil.copytree(source, folder / "moved clip")
+    return ModelRef(kind="open_clip", paths=(folder / "moved clip",))
+
+
+def test_embeddings_are_unit_vectors_of_the_stated_dimension(model: ImageTextModel) -> None:
+    images = [Image.new("RGB", (50, 30), "red"), Image.new("RGB", (9, 200), "blue")]
+    for found in (model.embed_images(images), model.embed_texts(["a red circle", ""])):
+        assert found.shape == (2, model.dim)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-4)
+
+
+def test_nothing_in_gives_nothing_out(model: ImageTextModel) -> None:
+    assert model.embed_images([]).shape == (0, model.dim)
+    assert model.embed_texts([]).shape == (0, model.dim)
+
+
+def test_more_items_than_a_batch_keep_their_order(model: ImageTextModel) -> None:
+    texts = ["a red circle"] * 70 + ["a blue star"]
+    found = model.embed_texts(texts)
+    np.testing.assert_allclose(found[69], found[0], atol=1e-4)
+    assert found[70] @ found[0] < 0.99
+
+
+def test_a_very_long_text_is_embedded(model: ImageTextModel) -> None:
+    assert model.embed_texts(["a red circle " * 8000]).shape == (1, model.dim)
+
+
+@pytest.mark.parametrize("write", [describe, describe_short])
+def test_true_texts_score_above_other_pictures_texts(model: ImageTextModel, write: object) -> None:
+    rng = make_rng(3, "test_clip")
+    scenes = [random_split_scene(rng, "heldout") for _ in range(64)]
+    pictures = [Image.fromarray(render(scene, 80, 120)) for scene in scenes]
+    texts = model.embed_texts([write(scene) for scene in scenes])  # type: ignore[operator]
+    similarity = model.embed_images(pictures) @ texts.T
+    true = np.diag(similarity)
+    other = similarity[~np.eye(64, dtype=bool)]
+    assert (true[:, None] > other[None, :]).mean() >= 0.95
+
+
+def test_the_folder_loads_from_anywhere_without_a_network(
+    model: ImageTextModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("loading opened a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    moved = load_image_text(_copy(tmp_path))
+    text = ["a small green cross on a black background"]
+    np.testing.assert_array_equal(moved.embed_texts(text), model.embed_texts(text))
+
+
+def test_missing_weights_are_one_line(tmp_path: Path) -> None:
+    ref = _copy(tmp_path)
+    (ref.paths[0] / "open_clip_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"safetensors: weights must exist") as caught:
+        load_image_text(ref)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_config_name_the_tensor(tmp_path: Path) -> None:
+    ref = _copy(tmp_path)
+    path = ref.paths[0] / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["layers"] += 1
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"text\.transformer\.resblocks.* must be"):
+        load_image_text(ref)
+
+
+def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
+    ref = _copy(tmp_path)
+    (ref.paths[0] / "open_clip_model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(ModelError, match="must be a safetensors file"):
+        load_image_text(ref)
+    (ref.paths[0] / "open_clip_config.json").write_text("{")
+    with pytest.raises(ModelError, match="must be JSON"):
+        load_image_text(ref)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ModelError, match="kind must be one of open_clip"):
+        load_image_text(ModelRef(kind="nothing", paths=()))

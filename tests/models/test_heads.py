@@ -1,0 +1,77 @@
+"""Linear heads: activation, refusals, files, and whose embeddings the shipped ones belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from curate.core.errors import ModelError
+from curate.models.heads import LinearHead, load_head, write_head
+from curate.models.packs import ModelRef, load_pack
+from curate.models.weights import write_tensors
+
+
+def _head(activation: str = "identity") -> LinearHead:
+    return LinearHead(
+        weight=np.array([1.0, -2.0, 0.5], np.float32),
+        bias=0.25,
+        activation=activation,  # type: ignore[arg-type]
+        image_text_digest="abc",
+    )
+
+
+def _ref(path: Path) -> ModelRef:
+    return ModelRef(kind="linear_head", paths=(path,))
+
+
+def test_identity_is_the_weighted_sum_plus_bias() -> None:
+    scores = _head()(np.array([[1.0, 1.0, 2.0], [0.0, 0.0, 0.0]], np.float32))
+    np.testing.assert_allclose(scores, [0.25, 0.25])
+    assert scores.dtype == np.float32
+
+
+def test_sigmoid_gives_probabilities_without_overflow() -> None:
+    scores = _head("sigmoid")(np.array([[1e6, 0, 0], [-1e6, 0, 0], [-0.25, 0, 0]], np.float32))
+    np.testing.assert_allclose(scores, [1.0, 0.0, 0.5], atol=1e-6)
+
+
+def test_embeddings_of_another_dimension_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"embeddings must be \[N, 3\], got \(2, 4\)"):
+        _head()(np.zeros((2, 4), np.float32))
+
+
+def test_a_head_comes_back_as_written(tmp_path: Path) -> None:
+    write_head(tmp_path / "head.safetensors", _head("sigmoid"))
+    found = load_head(_ref(tmp_path / "head.safetensors"))
+    np.testing.assert_array_equal(found.weight, _head().weight)
+    assert (found.bias, found.activation, found.image_text_digest) == (0.25, "sigmoid", "abc")
+
+
+def test_an_unknown_activation_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    write_tensors(path, {"weight": torch.zeros(3), "bias": torch.zeros(1)}, {"activation": "relu"})
+    with pytest.raises(ModelError, match="activation must be one of"):
+        load_head(_ref(path))
+
+
+def test_other_tensors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    write_tensors(path, {"weight": torch.zeros(3, 3)}, {"activation": "identity"})
+    with pytest.raises(ModelError, match=r"must hold weight \[D\] and bias \[1\]"):
+        load_head(_ref(path))
+
+
+def test_a_missing_file_and_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="weights must exist"):
+        load_head(_ref(tmp_path / "none.safetensors"))
+    with pytest.raises(ModelError, match="kind must be 'linear_head'"):
+        load_head(ModelRef(kind="open_clip", paths=(tmp_path,)))
+
+
+@pytest.mark.parametrize("role", ["aesthetic", "watermark"])
+def test_shipped_heads_belong_to_the_shipped_image_text_model(role: str) -> None:
+    pack = load_pack("toy")
+    assert load_head(pack[role]).image_text_digest == pack["image_text"].digest
