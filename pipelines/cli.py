@@ -38,7 +38,8 @@ by hand). Examples:
 def main() -> int:
     """Run the command line; the entry point of the `curate` script."""
     arguments = sys.argv[1:]
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("train").setLevel(logging.INFO)  # minutes long, so it says how far it is
     debug = "debug=true" in arguments
     try:
         return _dispatch(arguments)

@@ -129,14 +129,18 @@ def plan_request(request: Request) -> list[StagePlan]:
     return [plans[name] for name in request.chosen]
 
 
+def reads_of(name: str, config: RunConfig) -> list[str]:
+    """List the stages whose outputs a stage reads in this pipeline."""
+    spec = STAGES[name]
+    return [*spec.reads, *(other for other in spec.may_read if other in config.stages)]
+
+
 def build_stage(name: str, pipeline: str, config: RunConfig) -> Stage[Any]:
     """Build a stage over the output folders of the stages it reads."""
-    spec = STAGES[name]
     out = Path(config.out)
-    reads = [*spec.reads, *(other for other in spec.may_read if other in config.stages)]
-    inputs = {other: ShardSet(out / other) for other in reads}
+    inputs = {other: ShardSet(out / other) for other in reads_of(name, config)}
     models = _models(name, config.models)
-    return spec.build(
+    return STAGES[name].build(
         Parts(
             pipeline=pipeline,
             config=config,
@@ -164,8 +168,7 @@ def _models(name: str, pack_name: str) -> dict[str, ModelRef]:
 def _plan_stage(
     name: str, pipeline: str, config: RunConfig, plans: Mapping[str, StagePlan]
 ) -> StagePlan:
-    spec = STAGES[name]
-    needed = [*spec.reads, *(other for other in spec.may_read if other in config.stages)]
+    needed = reads_of(name, config)
     waiting = [other for other in needed if other in plans and not plans[other].fresh]
     folder = Path(config.out) / name
     if waiting:
@@ -188,23 +191,16 @@ def _plan_stage(
 
 def _check_inputs(request: Request, config: RunConfig) -> None:
     """Refuse to build on stages that are not part of this run and are not done for this config."""
+    outside = [name for name in STAGES if name in config.stages and name not in request.chosen]
+    needed = {other for name in request.chosen for other in reads_of(name, config)} & set(outside)
     plans: dict[str, StagePlan] = {}
-    outside = [name for name in config.stages if name not in request.chosen]
-    needed = {
-        other
-        for name in request.chosen
-        for other in (*STAGES[name].reads, *STAGES[name].may_read)
-        if other in outside
-    }
-    if not needed:
-        return
-    for name in [name for name in STAGES if name in config.stages and name not in request.chosen]:
-        if not any(list(STAGES).index(name) <= list(STAGES).index(other) for other in needed):
-            continue
-        plans[name] = _plan_stage(name, request.pipeline, config, plans)
+    for name in outside:
+        if needed <= plans.keys():
+            return
+        plan = plans[name] = _plan_stage(name, request.pipeline, config, plans)
         complete = (Path(config.out) / name / SUMMARY).exists()
-        if name in needed and not (plans[name].fresh and complete):
-            why = "; ".join(plans[name].reasons[:2]) or "it has not run to its end"
+        if name in needed and not (plan.fresh and complete):
+            why = "; ".join(plan.reasons[:2]) or "it has not run to its end"
             raise StageError(
                 f"stage={','.join(request.chosen)}: needs {name} to be done for this config, "
                 f"got: {why}; run `curate run pipeline={request.pipeline} stage={name}` first, "

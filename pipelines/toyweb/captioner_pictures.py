@@ -16,7 +16,8 @@ from PIL import Image
 from transformers import Idefics3Processor
 
 from curate.core.seed import make_rng
-from pipelines.toyweb.fit_data import compress, draw_watermark
+from pipelines.toyweb.faults import draw_watermark
+from pipelines.toyweb.fit_data import compress
 from pipelines.toyweb.scene import BACKGROUNDS, Scene, random_split_scene, render
 from pipelines.toyweb.toy_captioner import SIDE_PX
 
