@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,19 +84,15 @@ class LocalExecutor:
         client = self._connect()
         ahead = self._num_workers() * self._config.tasks_per_worker
         waiting = iter(jobs)
-        first = [
-            self._submit(client, stage, job, folder)
-            for job, _ in zip(waiting, range(ahead), strict=False)
-        ]
+        first = [self._submit(client, stage, job, folder) for job in islice(waiting, ahead)]
         running = as_completed(first)
         for future in running:
             try:
                 yield future.result()
             except KilledWorker as error:
                 yield Outcome(shard=future.key.split("/")[1], counts={}, error=str(error))
-            for job in waiting:
+            for job in islice(waiting, 1):
                 running.add(self._submit(client, stage, job, folder))
-                break
 
     def __enter__(self) -> Self:
         return self

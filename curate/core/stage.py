@@ -231,12 +231,15 @@ def run_stage(
             continue
         (folder / SUMMARY).unlink(missing_ok=True)
         progress.start(stage.name, todo=len(todo), done=len(jobs) - len(todo))
+        missing = {job.task.shard for job in todo}
         for outcome in executor.run(stage, todo, folder):
             num_run += 1
+            missing.discard(outcome.shard)
             if outcome.error:
                 quarantined[outcome.shard] = outcome.error
             progress.advance(outcome)
         progress.finish()
+        assert not missing, f"{stage.name}: the executor forgot shards {sorted(missing)}"
         if quarantined:
             break  # a later wave needs all of this one
     counts = _close_stage(stage, folder, planned, quarantined)
