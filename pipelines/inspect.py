@@ -164,7 +164,10 @@ def _open(out: Path, stage: str) -> ShardSet:
     if stage not in stages:
         raise ConfigError(f"stage: must be one of {', '.join(stages)}, got {stage!r}; choose one")
     shard_set = ShardSet(out / stage)
-    if not shard_set.shards():
+    shards = shard_set.shards()
+    if shards and not shard_set.table_path(shards[0]).exists():
+        raise DataError(f"{out / stage}: has no tables to show, got files only; open them")
+    if not shards:
         raise DataError(
             f"{out / stage}: must hold finished shards, got none; run `curate run stage={stage}`"
         )

@@ -1,4 +1,4 @@
-"""The demo at its smallest size goes the whole way, resumes, and reruns only what depends on a change."""
+"""The small demo goes the whole way, resumes, and reruns only what depends on a change."""
 
 from __future__ import annotations
 
