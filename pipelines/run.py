@@ -105,6 +105,8 @@ def run_request(request: Request, progress: Progress) -> list[StageReport]:
     """
     from pipelines.inputs import open_input
 
+    for name in request.chosen:
+        _models(name, request.config.models)  # a missing pack is said now, not an hour later
     _claim_out(request)
     reports: list[StageReport] = []
     with open_input(request.config) as config, open_executor(config.engine) as executor:

@@ -252,7 +252,7 @@ def _dress(text: str, rng: np.random.Generator) -> str:
 
 
 def _join(words: Sequence[str], rng: np.random.Generator) -> str:
-    chosen = rng.integers(len(words), size=rng.integers(2, 12)).tolist()
+    chosen: list[int] = rng.integers(len(words), size=rng.integers(2, 12)).tolist()
     return " ".join(words[index] for index in chosen)
 
 

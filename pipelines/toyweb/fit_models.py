@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 
+import curate.models
 from pipelines.toyweb import fit_captioner, fit_clip, fit_heads, fit_vae
 
 logger = logging.getLogger(__name__)
 
 QUALITY_NAME = "quality.json"
 CARD_NAME = "README.md"
-SHIPPED = Path("curate/models/toy")
+SHIPPED = Path(curate.models.__file__).parent / "toy"
 
 _CARD = """# Toy model pack
 
@@ -43,7 +44,7 @@ All weights are safetensors; no file is a pickle and nothing is fetched.
 - **Data**: pictures drawn by `pipelines/toyweb/scene.py` and `faults.py`, scenes of the "fit" split
   only; the demo uses "train" and "heldout", the numbers below are on "heldout". No picture or text
   of anybody else. Licence: Apache-2.0, as the project.
-- **Command**: `python -m pipelines.toyweb.fit_models --out {shipped} --seed {seed}`
+- **Command**: `python -m pipelines.toyweb.fit_models --out DIR --seed {seed}`
 - **Machine**: {threads} thread(s) of a CPU; `train_s` is wall time, drawing and measuring included,
   on cores that were shared with other work.
 - **Limits**: scenes of 1 to 4 objects, six colours, English words of the toy web's alt texts.
@@ -105,7 +106,7 @@ def write_card(
         for name in PARTS
         for measure, value in quality.get(name, {}).items()
     )
-    card = _CARD.format(shipped=SHIPPED, seed=seed, threads=threads, rows=rows)
+    card = _CARD.format(seed=seed, threads=threads, rows=rows)
     (out / CARD_NAME).write_text(card, encoding="utf-8")
 
 

@@ -81,7 +81,7 @@ def test_help_lists_every_verb(curate: Curate) -> None:
         (["run", "pipeline=demo", "recaption.styles=[long]"], "recaption.styles"),
         (["run", "pipeline=folder"], "input: must name"),
         (["run", "pipeline=folder", "input=/nowhere"], "input: must exist, got /nowhere"),
-        (["run", "pipeline=folder", "models=big", "input=/tmp"], "models: must be one of"),
+        (["run", "pipeline=folder", "models=big", "input=/nowhere"], "models: must be one of"),
         (["status", "out=/nowhere"], "out: must be a folder made by `curate run`"),
         (["why", "out=/nowhere"], "why: needs one key"),
         (["show", "out=/nowhere", "stage=filter"], "out: must be a folder made by"),
