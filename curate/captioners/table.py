@@ -35,9 +35,9 @@ class Template:
         return f"{self.id}-v{self.version}"
 
 
-# Token limits chosen by us: a short caption is one sentence (about 15 tokens in COCO, so 48 is
-# loose); a detailed one of a 7B model has 100-180 tokens (ShareGPT4V, arXiv 2311.12793, reports 144
-# words on average for GPT4-Vision), so 256 cuts off few and `judge` rejects those it does.
+# Token limits chosen by us: a short caption is one sentence (about 10 words in COCO), so 48 do;
+# detailed ones of large models have 826 to 942 characters on average (ShareGPT4V, arXiv 2311.12793,
+# table 1), some 200 tokens; `judge` rejects those that 256 cuts off.
 TEMPLATES: Mapping[str, Template] = {
     "short": Template(
         id="short",

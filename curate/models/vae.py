@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from curate.core.errors import ModelError
 from curate.models.packs import ModelRef
-from curate.models.weights import read_json
+from curate.models.weights import check_safetensors, read_json
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # diffusers' own file name
 
@@ -142,8 +142,7 @@ def load_vae(ref: ModelRef, device: str = "cpu") -> Vae:
 
 def _load_network(folder: Path) -> AutoencoderKL:
     weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
-        raise ModelError(f"{weights}: weights must exist, got no file; reinstall the model pack")
+    check_safetensors(weights)
     try:
         # diffusers' loader also renames the attention weights of checkpoints from before 0.18.
         loaded = AutoencoderKL.from_pretrained(

@@ -26,16 +26,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         ModelError: the file is missing or is not safetensors.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: weights must exist, got no file; reinstall the model pack")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise ModelError(
-            f"{path}: must be a safetensors file, got {error}; convert it or fetch it again"
-        ) from error
+    check_safetensors(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, dict(file.metadata() or {})
 
 
 def write_tensors(
@@ -53,6 +47,23 @@ def write_tensors(
     }
     # Not save_file: it makes the file readable by its owner alone.
     path.write_bytes(save(cast, metadata=dict(metadata or {})))
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a file that is missing or is not safetensors; only its header is read.
+
+    Raises:
+        ModelError: says which.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: weights must exist, got no file; reinstall the model pack")
+    try:
+        with safe_open(path, framework="pt"):
+            return
+    except SafetensorError as error:
+        raise ModelError(
+            f"{path}: must be a safetensors file, got {error}; convert it or fetch it again"
+        ) from error
 
 
 def check_shapes(path: Path, tensors: Mapping[str, Tensor], module: nn.Module) -> None:

@@ -155,3 +155,10 @@ def test_loading_leaves_the_global_generator_alone(tmp_path: Path) -> None:
     with seeded_weights(3):
         torch.randn(4)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_broken_weight_file_is_one_line(tmp_path: Path) -> None:
+    ref = _tiny(tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04pickle?")
+    with pytest.raises(ModelError, match="must be a safetensors file"):
+        load_vae(ref)

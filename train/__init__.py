@@ -1,0 +1,1 @@
+"""Train latent flow-matching models on encoded shards and sample from them."""

@@ -1,0 +1,1 @@
+"""Adapt diffusers model classes to one call signature."""
