@@ -41,6 +41,7 @@ class TrainConfig:
         max_grad_norm: gradients are clipped to this joint norm.
         ema_half_life_samples: half-life of the averaged weights; 0 takes the last weights.
         precision: "bf16" (autocast, float32 master weights) or "fp32".
+        num_threads: CPU threads; 0 takes all cores. Another number may move the last bits.
         num_loss_bins: timestep bins of the loss in metrics.jsonl.
         log_every_samples: a metrics line at least this often.
         checkpoint_every_samples: a checkpoint at least this often; changes no byte of the result.
@@ -63,6 +64,7 @@ class TrainConfig:
     max_grad_norm: float = 1.0
     ema_half_life_samples: int = 4_000
     precision: str = "bf16"
+    num_threads: int = 0
     num_loss_bins: int = 10
     log_every_samples: int = 2_000
     checkpoint_every_samples: int = field(default=10_000, metadata={"fingerprint": False})
@@ -86,7 +88,13 @@ class TrainConfig:
                 raise ConfigError(
                     f"train.{name} must be > 0, got {getattr(self, name)}; see `curate config`"
                 )
-        for name in ("weight_decay", "warmup_samples", "ema_half_life_samples", "max_text_tokens"):
+        for name in (
+            "weight_decay",
+            "warmup_samples",
+            "ema_half_life_samples",
+            "max_text_tokens",
+            "num_threads",
+        ):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"train.{name} must be >= 0, got {getattr(self, name)}; 0 is off")
         for name in ("caption_dropout_frac", "decay_frac"):

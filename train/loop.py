@@ -78,6 +78,7 @@ def train(
     Raises:
         StageError: a checkpoint of another run, or a loss that is no number.
     """
+    warn_of_slow_products(config.precision)
     # 1. The start: fresh weights, then the newest checkpoint over them.
     state = start(config, data, seed)
     saved = find_checkpoint(checkpoints, identity)
@@ -185,6 +186,15 @@ def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
     if precision == "bf16":
         return torch.autocast("cpu", torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def warn_of_slow_products(precision: str) -> None:
+    """Warn where a CPU has no fast bfloat16 product; torch emulates it below AVX512."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if precision == "bf16" and "AVX512" not in capability:
+        logger.warning(
+            "train.precision: bf16 is slow on a CPU with %s; fp32 is likely faster", capability
+        )
 
 
 def make_identity(

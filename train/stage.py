@@ -9,6 +9,7 @@ Not for the mathematics or the loop: see `flow.py`, `objective.py`, `loop.py`.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,10 +58,14 @@ class TrainStage(Stage[TrainConfig]):
         yield [Task(shard=shard_name(0), inputs=digests)]
 
     def run(self, task: Task, place: Place) -> Counter[str]:
+        import torch
+
         from train.data import CaptionMix, LatentSet
         from train.loop import make_identity, train
 
         config = self.config
+        # Said outright, for Dask sets OMP_NUM_THREADS=1 in the process that starts its workers.
+        torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
         mix = CaptionMix(weights=config.caption_weights, dropout_frac=config.caption_dropout_frac)
         with LatentSet(self.inputs["encode"], mix, config.max_text_tokens) as data:
             check_buckets(config, data)

@@ -62,8 +62,8 @@ GROUP = 8  # batches between which alike lengths are sorted together
 class FitConfig:
     """Hold the sizes of the training; all chosen by us from trials of a few minutes."""
 
-    num_pictures: int = 32_000
-    num_steps: int = 1_200
+    num_pictures: int = 40_000
+    num_steps: int = 1_600
     batch_size: int = 64
     lr: float = 2e-3
     warmup_steps: int = 100

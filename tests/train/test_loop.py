@@ -55,11 +55,13 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 def test_eight_samples_are_learnt_by_heart(make_encoded: Any, tmp_path: Path) -> None:
     config = TrainConfig(
         model=BackboneConfig(depth=2, num_heads=2, head_dim=16, max_grid=8),
-        num_samples=1600,
+        num_samples=1200,
         batch_size=16,
         caption_dropout_frac=0.0,
-        warmup_samples=80,
-        log_every_samples=160,
+        warmup_samples=60,
+        log_every_samples=120,
+        muon_lr=1e-2,
+        adamw_lr=3e-3,
         precision="fp32",
     )
     state = run_training(config, make_encoded({"16x16": 8}), tmp_path)
