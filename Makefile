@@ -1,5 +1,5 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both build .venv when it is missing.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo

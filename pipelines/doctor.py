@@ -111,7 +111,7 @@ def _test_vae(ref: ModelRef, picture: Image.Image) -> str:
     from curate.models.vae import load_vae
 
     vae = load_vae(ref)
-    moments = vae.encode(np.asarray(picture)[None])
+    moments = vae.encode(np.array(picture)[None])
     back = vae.decode(moments[:, : vae.latent_channels])
     return f"{vae.latent_channels} channels, round trip {back.shape[1]}x{back.shape[2]}"
 

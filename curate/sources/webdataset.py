@@ -14,6 +14,9 @@ from curate.core.schema import make_key, shard_name
 from curate.sources.table import PICTURE_SUFFIXES, RawSample
 
 
+_END_BYTES = 1024
+
+
 class WebDatasetSource:
     """Plan one shard per tar.
 
@@ -44,6 +47,7 @@ class WebDatasetSource:
         from webdataset.compat import WebDataset
 
         path = next(tar for tar in self._tars if tar.name == task.params["tar"])
+        _check_end(path)
         stream = WebDataset(str(path), shardshuffle=False, empty_check=False)
         try:
             for row, sample in enumerate(stream):
@@ -52,6 +56,19 @@ class WebDatasetSource:
             raise DataError(
                 f"{path}: must be a whole WebDataset tar, got {error}; replace it"
             ) from error
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a cut tar, which readers take for a short one.
+
+    Source: POSIX ustar: an archive ends with two blocks of 512 zero bytes.
+    """
+    with path.open("rb") as stream:
+        stream.seek(max(path.stat().st_size - _END_BYTES, 0))
+        if stream.read() != bytes(_END_BYTES):
+            raise DataError(
+                f"{path}: must be a whole WebDataset tar, got one without end; replace it"
+            )
 
 
 def _raw_sample(sample: dict[str, Any], tar: str, row: int) -> RawSample:
