@@ -13,7 +13,6 @@ from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.sources.table import PICTURE_SUFFIXES, RawSample
 
-
 _END_BYTES = 1024
 
 
