@@ -58,11 +58,13 @@ def make_truth_check(out: Path, toyweb: ToywebConfig, models: Mapping[str, Model
 
 
 def _check_ingest(truth: pa.Table, ingested: ShardSet) -> Iterator[TruthRow]:
+    """Compare good and failed rows; a repeat of an earlier row is no failure of its URL."""
     expected = dict(
         zip(truth["row"].to_pylist(), truth["expected_status"].to_pylist(), strict=True)
     )
     found = _by_row(ingested, ingested, "status")
-    right = sum((found.get(row) == OK) == (status == OK) for row, status in expected.items())
+    good = (OK, "repeated_row")
+    right = sum((found.get(row) in good) == (status == OK) for row, status in expected.items())
     yield _rate("ingest", "good and failed rows told apart", "accuracy", right, len(expected), 0.99)
 
 

@@ -51,7 +51,9 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=_PARSERS)
     except Image.DecompressionBombError as error:
         raise SampleError("too_large", str(error)) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError as error:  # its own text names a memory address
+        raise SampleError("not_image", f"no known format, starts with {data[:8]!r}") from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise SampleError("not_image", _brief(error)) from error
     if image.width * image.height > max_pixels:
         raise SampleError("too_large", f"{image.width}x{image.height} pixels, at most {max_pixels}")
