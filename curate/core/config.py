@@ -80,7 +80,7 @@ def _open(node: Any) -> Any:
 
 def _explain(error: Exception, schema: type) -> str:
     key = getattr(error, "full_key", None)
-    known = list(_dotted_names(schema))
+    known = list(_dotted_names(OmegaConf.structured(schema)))
     if (
         key
         and str(key) not in known
@@ -96,19 +96,10 @@ def _one_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _dotted_names(schema: Any, prefix: str = "") -> Iterator[str]:
-    node = OmegaConf.structured(schema)
+def _dotted_names(node: Any, prefix: str = "") -> Iterator[str]:
+    """List every key below a config node, sections and values alike."""
     for name in node:
-        yield prefix + str(name)
+        yield f"{prefix}{name}"
         child = node._get_node(name)
         if OmegaConf.is_dict(child) and not child._is_none():
-            for deeper in child:
-                yield from _names_below(child, f"{prefix}{name}.", str(deeper))
-
-
-def _names_below(node: Any, prefix: str, name: str) -> Iterator[str]:
-    yield prefix + name
-    child = node._get_node(name)
-    if OmegaConf.is_dict(child) and not child._is_none():
-        for deeper in child:
-            yield from _names_below(child, f"{prefix}{name}.", str(deeper))
+            yield from _dotted_names(child, f"{prefix}{name}.")
