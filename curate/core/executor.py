@@ -65,7 +65,7 @@ class LocalExecutor:
     """Run jobs on a Dask LocalCluster, started when the first stage needs it.
 
     Stages with `runs_in = "client"` run in this process instead. A task whose worker dies three
-    times is reported as quarantined and the others finish.
+    times is tried again alone; if it kills its workers there too, it is quarantined.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -86,13 +86,21 @@ class LocalExecutor:
         waiting = iter(jobs)
         first = [self._submit(client, stage, job, folder) for job in islice(waiting, ahead)]
         running = as_completed(first)
+        by_shard = {job.task.shard: job for job in jobs}
+        suspects: list[Job] = []
         for future in running:
             try:
                 yield future.result()
-            except KilledWorker as error:
-                yield Outcome(shard=future.key.split("/")[1], counts={}, error=str(error))
+            except KilledWorker:
+                suspects.append(by_shard[future.key.split("/")[1]])
             for job in islice(waiting, 1):
                 running.add(self._submit(client, stage, job, folder))
+        # Dask also blames tasks that waited on the worker that died; alone, only the culprit dies.
+        for job in sorted(suspects, key=lambda job: job.task.shard):
+            try:
+                yield self._submit(client, stage, job, folder, suffix="/alone").result()
+            except KilledWorker as error:
+                yield Outcome(shard=job.task.shard, counts={}, error=str(error))
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +138,10 @@ class LocalExecutor:
             self._client = self._stack.enter_context(Client(cluster))
         return self._client
 
-    def _submit(self, client: Any, stage: Stage[Any], job: Job, folder: Path) -> Any:
-        key = f"{stage.name}/{job.task.shard}/{job.identity.fingerprint[:16]}"
+    def _submit(
+        self, client: Any, stage: Stage[Any], job: Job, folder: Path, suffix: str = ""
+    ) -> Any:
+        key = f"{stage.name}/{job.task.shard}/{job.identity.fingerprint[:16]}{suffix}"
         return client.submit(_run_on_worker, stage, job, folder, key=key, pure=False)
 
 
