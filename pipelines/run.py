@@ -28,10 +28,10 @@ from curate.core.stage import (
 )
 from curate.models.packs import ModelRef, load_pack
 from pipelines.config import RunConfig
+from pipelines.inspect import RUN_FILE
 from pipelines.table import STAGES, Parts
 
 BASE = "base"
-RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 
 

@@ -8,7 +8,6 @@ files into place and writes the marker last. Tar headers are deterministic (usta
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -183,16 +182,6 @@ class ShardSet:
     def members(self, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Yield (key, {extension: bytes}) of a shard's tar in file order."""
         yield from read_members(self.tar_path(shard))
-
-    def read(self, shard: str, offset: int, size: int) -> bytes:
-        """Read a member's payload by its position in the tar."""
-        with self.tar_path(shard).open("rb") as stream:
-            data = os.pread(stream.fileno(), size, offset)
-        if len(data) != size:
-            raise ShardError(
-                f"{self.tar_path(shard)}: must hold {size} bytes at {offset}; rerun its stage"
-            )
-        return data
 
 
 def read_members(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
