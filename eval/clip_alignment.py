@@ -22,21 +22,21 @@ class Alignment:
 
     Args:
         similarities: [N] float64, cosine of each picture with its prompt, in [-1, 1].
-        truncated_frac: share of prompts the text tower cut; None when it cannot say.
+        truncated_frac: share of prompts the text tower cut.
     """
 
     similarities: npt.NDArray[np.float64]
     mean: float
     standard_error: float
     interval: Interval
-    truncated_frac: float | None
+    truncated_frac: float
 
 
 def measure_alignment(
     images: npt.ArrayLike,
     texts: npt.ArrayLike,
     prompts: Sequence[str],
-    is_truncated: Sequence[bool] | None = None,
+    is_truncated: Sequence[bool],
 ) -> Alignment:
     """Measure the mean cosine of pictures and prompts.
 
@@ -52,7 +52,7 @@ def measure_alignment(
         mean=float(similarities.mean()),
         standard_error=cluster_error(similarities, prompts),
         interval=mean_interval(similarities, prompts),
-        truncated_frac=None if is_truncated is None else float(np.mean(is_truncated)),
+        truncated_frac=float(np.mean(is_truncated)),
     )
 
 

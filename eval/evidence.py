@@ -31,7 +31,6 @@ from eval.features import (
     Features,
     embed_images,
     embed_texts,
-    find_truncated,
     iterate_pictures,
     resize_to,
 )
@@ -77,7 +76,7 @@ class Evidence:
     Args:
         images: [N, D] float32 features of the pictures.
         texts: [N, D] float32 features of the prompts.
-        is_truncated: whether the text tower cut the prompt; None when it does not tell.
+        is_truncated: whether the text tower cut the prompt.
         expected: None unless every prompt has a known scene.
         readings: None without a reader.
         is_control: not a model's own pictures.
@@ -90,7 +89,7 @@ class Evidence:
     prompts: Sequence[str]
     images: Features
     texts: Features
-    is_truncated: Sequence[bool] | None
+    is_truncated: Sequence[bool]
     expected: Sequence[Expected] | None
     readings: Sequence[Reading] | None
     is_control: bool = False
@@ -219,7 +218,7 @@ def gather_evidence(
         prompts=prompts,
         images=np.stack([facts.features[key] for key in keys]),
         texts=embed_texts(prompts, model, batch_size),
-        is_truncated=find_truncated(prompts, model),
+        is_truncated=model.is_truncated(prompts),
         expected=expected if len(expected) == len(records) else None,
         readings=[facts.readings[key] for key in keys] if facts.readings else None,
     )

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +28,6 @@ if TYPE_CHECKING:
 
 Features = npt.NDArray[np.float32]
 PICTURE_EXTENSIONS = ("png", "webp", "jpg", "jpeg")
-
-
-@runtime_checkable
-class CountsTruncated(Protocol):
-    """What an image-text model has when it can say which texts its tower cuts."""
-
-    def is_truncated(self, texts: Sequence[str]) -> Sequence[bool]:
-        """Say of each text whether its end was cut off."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +118,6 @@ def embed_texts(texts: Sequence[str], model: ImageTextModel, batch_size: int) ->
         parts.append(np.asarray(model.embed_texts(batch), np.float32))
     rows = {text: row for row, text in enumerate(distinct)}
     return np.concatenate(parts)[[rows[text] for text in texts]]
-
-
-def find_truncated(texts: Sequence[str], model: ImageTextModel) -> list[bool] | None:
-    """Say which texts the model's tower cuts; None when the model does not tell."""
-    if not isinstance(model, CountsTruncated):
-        return None
-    return [bool(flag) for flag in model.is_truncated(texts)]
 
 
 def resize_to(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

@@ -114,7 +114,6 @@ def measure_similarity(study: Study) -> Iterator[Number]:
         alignment = measure_alignment(
             evidence.images, evidence.texts, evidence.prompts, evidence.is_truncated
         )
-        cut = alignment.truncated_frac
         yield Number(
             name=f"clip_similarity[{study.extractor}]",
             variant=evidence.variant,
@@ -124,7 +123,7 @@ def measure_similarity(study: Study) -> Iterator[Number]:
             n=len(evidence.prompts),
             method=f"raw cosine; {alignment.interval.method}",
             extractor=study.extractor_digest,
-            note="truncated prompts: " + ("unknown" if cut is None else f"{cut:.1%}"),
+            note=f"truncated prompts: {alignment.truncated_frac:.1%}",
         )
 
 

@@ -45,6 +45,10 @@ class ImageTextModel(Protocol):
         """Embed texts: [N, dim], float32, L2-normalised."""
         ...
 
+    def is_truncated(self, texts: Sequence[str]) -> list[bool]:
+        """Say of each text whether its end is cut off before it is embedded."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenClip:
@@ -80,6 +84,13 @@ class OpenClipModel:
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts, cut at the context length: [N, dim], float32, L2-normalised."""
         return self._embed(texts, self._embed_text_batch)
+
+    def is_truncated(self, texts: Sequence[str]) -> list[bool]:
+        """Say of each text whether it has more tokens than the context length, marks included."""
+        length = self._tokenizer([""]).shape[1]
+        # Twice the room: whatever stands beyond the usual length, and is not padding, is cut off.
+        wide = self._tokenizer([*texts, ""], context_length=2 * length)[:, length:]
+        return (wide[:-1] != wide[-1]).any(dim=1).tolist()
 
     def _embed(
         self, items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]

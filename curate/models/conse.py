@@ -68,6 +68,10 @@ class ConseModel:
         """Embed texts: [N, 384], float32, L2-normalised."""
         return _normalise(self._sentences.embed(texts) - self._text_mean)
 
+    def is_truncated(self, texts: Sequence[str]) -> list[bool]:
+        """Say of each text whether it has more tokens than the sentence encoder takes."""
+        return [count > 0 for count in self._sentences.num_truncated(texts)]
+
     def _mix(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         return class_weights(probabilities) @ self._classes  # [N, 1000] @ [1000, 384]
 

@@ -63,7 +63,7 @@ class MiniLM:
 
     def hidden_states(self, texts: Sequence[str]) -> list[_Hidden]:
         """Give the last layer's vectors of each text's real tokens."""
-        encoded = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        encoded = self._tokenize(texts)
         ids = [_cut(row, self._tokenizer.sep_token_id) for row in encoded]
         hidden: dict[int, _Hidden] = {}
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
@@ -76,6 +76,15 @@ class MiniLM:
                     num_truncated=len(encoded[row]) - len(ids[row]),
                 )
         return [hidden[row] for row in range(len(ids))]
+
+    def num_truncated(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each text that are cut off."""
+        return [max(len(row) - MAX_TOKENS, 0) for row in self._tokenize(texts)]
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self._tokenizer(list(texts), verbose=False)["input_ids"]
 
     @torch.inference_mode()
     def _run(self, ids: list[list[int]]) -> NDArray[np.float32]:

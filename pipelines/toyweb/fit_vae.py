@@ -38,8 +38,8 @@ NORM_GROUPS = 8
 # (height, width) of a bucket to its number of training pictures; chosen by us: areas near 64x64.
 BUCKETS: Mapping[tuple[int, int], int] = {
     (64, 64): 6144,
-    (48, 80): 1024,
-    (80, 48): 1024,
+    (48, 80): 2048,
+    (80, 48): 2048,
     (56, 72): 1024,
     (72, 56): 1024,
 }
@@ -49,7 +49,7 @@ BUCKETS: Mapping[tuple[int, int], int] = {
 class VaeFit:
     """Set the training; all values chosen by us by trial on two cores."""
 
-    num_steps: int = 2400
+    num_steps: int = 3600
     batch_size: int = 16
     kl_weight: float = 1e-3
     squared_weight: float = 5.0

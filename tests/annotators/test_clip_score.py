@@ -31,6 +31,9 @@ class ColorModel:
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([np.eye(3, dtype=np.float32)[COLORS.index(text)] for text in texts])
 
+    def is_truncated(self, texts: Sequence[str]) -> list[bool]:
+        return [False for _ in texts]
+
 
 @pytest.fixture
 def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, ModelRef]:

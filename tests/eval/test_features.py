@@ -11,7 +11,6 @@ from eval.features import (
     choose_keys,
     embed_images,
     embed_texts,
-    find_truncated,
     iterate_pictures,
     rank_keys,
     resize_to,
@@ -52,11 +51,6 @@ def test_equal_texts_get_equal_embeddings_in_order(color_model: Any):
     found = embed_texts(["red", "blue", "red"], color_model, 1)
     np.testing.assert_array_equal(found[0], found[2])
     assert found[0][0] > found[1][0]
-
-
-def test_truncation_is_told_only_by_models_that_know(color_model: Any):
-    assert find_truncated(["red", "red " * 20], color_model) == [False, True]
-    assert find_truncated(["red"], object()) is None  # type: ignore[arg-type]
 
 
 def test_chosen_keys_depend_on_the_seed_and_leave_failures_out(make_shards: Any, toy: Any):

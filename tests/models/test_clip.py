@@ -53,6 +53,18 @@ def test_a_very_long_text_is_embedded(model: ImageTextModel) -> None:
     assert model.embed_texts(["a red circle " * 8000]).shape == (1, model.dim)
 
 
+def test_a_text_is_truncated_when_words_no_longer_reach_the_network(model: ImageTextModel) -> None:
+    texts = [" ".join(["red"] * count) for count in range(50, 80)]
+    cut = model.is_truncated(texts)
+    embedded = model.embed_texts(texts)
+    assert cut == sorted(cut) and not cut[0] and cut[-1]
+    first = cut.index(True)
+    np.testing.assert_allclose(
+        embedded[first:], embedded[first - 1 : -1][-1:].repeat(30 - first, 0), atol=1e-5
+    )
+    assert model.is_truncated([]) == []
+
+
 @pytest.mark.parametrize("write", [describe, describe_short])
 def test_true_texts_score_above_other_pictures_texts(model: ImageTextModel, write: object) -> None:
     rng = make_rng(3, "test_clip")

@@ -68,6 +68,11 @@ def test_an_embedding_does_not_depend_on_its_neighbours(model: ConseModel) -> No
     np.testing.assert_allclose(alone[0], among[1], atol=1e-4)
 
 
+def test_a_text_longer_than_the_encoder_takes_is_truncated(model: ConseModel) -> None:
+    # 126 words and the two marks are 128 tokens.
+    assert model.is_truncated(["dog " * 126, "dog " * 127, ""]) == [False, True, False]
+
+
 def test_nothing_to_embed_gives_no_rows(model: ConseModel) -> None:
     assert model.embed_images([]).shape == model.embed_texts([]).shape == (0, model.dim)
 
