@@ -4,6 +4,7 @@
     |-- ConfigError          a config field, a preset or an override
     |-- DataError            an input file, table or picture folder
     |-- ShardError           a shard that breaks the format's rules
+    |-- StoreError           a folder or object store that cannot be reached, read or written
     |-- StageError           a stage that cannot run or has failed
     `-- ModelError           weights that are missing, of the wrong kind or unsafe to load
 
@@ -27,6 +28,10 @@ class DataError(CurateError):
 
 class ShardError(CurateError):
     """Report a shard that breaks the rules of the format."""
+
+
+class StoreError(CurateError):
+    """Report a folder or object store that cannot be reached, read or written."""
 
 
 class StageError(CurateError):
