@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curate.core.manifest import find_marker
+from curate.core.manifest import find_markers, finished_shards
 from curate.core.schema import KEY, OK, STATUS
 from curate.core.shard import ShardSet
 
@@ -147,8 +146,7 @@ def measure_funnel(inputs: Mapping[str, ShardSet]) -> list[FunnelRow]:
 def count_stage(shards: ShardSet) -> Counter[str]:
     """Sum the counts of all of a stage's markers, helper shards included."""
     counts: Counter[str] = Counter()
-    for path in sorted(shards.folder.glob("*.done.json")):
-        marker = find_marker(shards.folder, path.name.removesuffix(".done.json"))
+    for _, marker in find_markers(shards.store, finished_shards(shards.store)):
         counts.update(marker.counts if marker else {})
     return counts
 
@@ -159,9 +157,8 @@ def read_columns(shards: ShardSet | None, columns: Sequence[str]) -> pa.Table | 
         return None
     parts: list[pa.Table] = []
     for shard in shards.shards():
-        path = shards.table_path(shard)
-        if path.exists():
-            names = set(pq.read_schema(path).names)
+        if shards.has_table(shard):
+            names = set(shards.schema(shard).names)
             parts.append(shards.table(shard, [name for name in columns if name in names]))
     return pa.concat_tables(parts, promote_options="default") if parts else None
 
@@ -169,7 +166,7 @@ def read_columns(shards: ShardSet | None, columns: Sequence[str]) -> pa.Table | 
 def list_measures(shards: ShardSet | None) -> list[str]:
     """List the numeric columns that annotate measured, in the table's order."""
     for shard in shards.shards() if shards else ():
-        schema = pq.read_schema(shards.table_path(shard)) if shards else pa.schema([])
+        schema = shards.schema(shard) if shards else pa.schema([])
         return [
             item.name
             for item in schema

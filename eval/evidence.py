@@ -150,7 +150,7 @@ def read_samples(shards: ShardSet, reader: SceneReader | None = None) -> SampleS
                 )
             )
     if not records:
-        raise DataError(f"{shards.folder}: must hold at least one picture, got none; run sample")
+        raise DataError(f"{shards.url}: must hold at least one picture, got none; run sample")
     return SampleSet(records=records, failed=failed)
 
 

@@ -61,11 +61,11 @@ def iterate_pictures(shards: ShardSet, keys: Collection[str]) -> Iterator[Pictur
             continue
         for key, members in shards.members(shard):
             if key in here:
-                yield decode_picture(key, members, str(shards.tar_path(shard)))
+                yield decode_picture(key, members, f"{shards.url}/{shard}.tar")
                 wanted.discard(key)
     if wanted:
         raise ShardError(
-            f"{shards.folder}: must hold a picture for every row with status ok, "
+            f"{shards.url}: must hold a picture for every row with status ok, "
             f"got none for {len(wanted)} keys, first {min(wanted)}; rerun its stage"
         )
 

@@ -151,8 +151,8 @@ class ReportStage(Stage[ReportConfig]):
         """Yield one task over everything the run has made."""
         digests: dict[str, str] = {}
         for shards in self.inputs.values():
-            for shard in shards.shards():
-                digests |= shards.digests(shard)
+            for some in shards.all_digests().values():
+                digests |= some
         params = dataclasses.asdict(self._context)
         yield [Task(shard=_SHARD, inputs=digests, params=params)]
 
@@ -214,7 +214,7 @@ class ReportStage(Stage[ReportConfig]):
 
     def _results(self) -> Results | None:
         shards = self.inputs.get("evaluate")
-        return load_results(shards) if shards and (shards.folder / RESULTS).exists() else None
+        return load_results(shards) if shards and shards.store.exists(RESULTS) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

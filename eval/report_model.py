@@ -177,14 +177,14 @@ def read_losses(train: ShardSet | None) -> list[dict[str, Any]]:
     Raises:
         ShardError: a line is no JSON.
     """
-    path = train.folder / LOSSES if train else None
-    if path is None or not path.exists():
+    if train is None or not train.store.exists(LOSSES):
         return []
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        text = train.store.read(LOSSES).decode()
+        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
         raise ShardError(
-            f"{path}: must hold one JSON object a line, got {error}; rerun train"
+            f"{train.url}/{LOSSES}: must hold one JSON object a line, got {error}; rerun train"
         ) from error
     return [line for line in lines if line.get("loss") is not None and "samples_seen" in line]
 

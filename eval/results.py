@@ -46,9 +46,8 @@ def load_results(shards: ShardSet) -> Results:
     Raises:
         ShardError: the file is missing or is not of this version.
     """
-    path = shards.folder / RESULTS
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(shards.store.read(RESULTS))
         return Results(
             numbers=[Number(**number) for number in raw["numbers"]],
             truth=[TruthRow(**row) for row in raw["truth"]],
@@ -56,7 +55,8 @@ def load_results(shards: ShardSet) -> Results:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShardError(
-            f"{path}: must be results of this version, got {error!r}; rerun evaluate"
+            f"{shards.url}/{RESULTS}: must be results of this version, got {error!r}; "
+            "rerun evaluate"
         ) from error
 
 

@@ -139,8 +139,8 @@ class EvaluateStage(Stage[EvalConfig]):
         """Yield one task over all shards of both inputs."""
         digests: dict[str, str] = {}
         for shards in self.inputs.values():
-            for shard in shards.shards():
-                digests |= shards.digests(shard, ".tar", ".parquet")
+            for some in shards.all_digests(".tar", ".parquet").values():
+                digests |= some
         yield [Task(shard=_SHARD, inputs=digests)]
 
     def setup(self) -> None:

@@ -37,7 +37,7 @@ def load_thumbnails(shards: ShardSet | None, keys: Collection[str], side_px: int
     for shard in shards.shards() if shards and wanted else ():
         assert shards is not None, "an absent shard set has no shards"
         here = wanted & set(shards.table(shard, [KEY])[KEY].to_pylist())
-        if not here or not shards.tar_path(shard).exists():
+        if not here or not shards.has_tar(shard):
             continue
         for key, members in shards.members(shard):
             if key in here:

@@ -1,28 +1,41 @@
 """Read `curate VERB key=value ...`, call the verb, turn errors into one line and an exit code.
 
-Exit codes: 0 done, 2 a user's error, 3 finished with quarantined shards, 130 interrupted.
+Exit codes: 0 done, 2 a user's error, 3 finished with quarantined shards, 130 interrupted (Ctrl-C),
+143 ended (SIGTERM).
 Heavy modules are imported inside the verbs: `curate --help` and `curate status` start at once.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from curate.core.errors import ConfigError, CurateError
+from curate.core.store import open_store
 
-EXIT_OK, EXIT_USER, EXIT_QUARANTINED, EXIT_INTERRUPTED = 0, 2, 3, 130
+if TYPE_CHECKING:
+    from pipelines.run import Request
+
+EXIT_OK, EXIT_USER, EXIT_QUARANTINED, EXIT_INTERRUPTED, EXIT_ENDED = 0, 2, 3, 130, 143
+
+_MOST_REASONS = 8
 
 HELP = """\
 curate VERB [key=value ...]
 
   run     [pipeline=NAME] [stage=A,B | stage=A..B] [out=DIR] [key=value ...]   run what is not done
   plan    the same arguments                    what would run, what is done, and why
-  status  out=DIR                               a table: stage, shards, in, kept, dropped, failed
+  status  out=DIR [watch=SECONDS]               a table: stage, shards, in, kept, dropped, failed;
+                                                a run that is going on, with its time left
   show    out=DIR stage=S [key=K] [reason=R] [limit=N]    rows, captions, paths of thumbnails
   why     KEY out=DIR                           one sample's whole story
+  verify  out=DIR [--repair]                    digests of every file; names damaged members
+  sweep   out=DIR filter.RULE.min=A:B:STEP ...  how many survive each threshold, no recompute
+  ledger  out=DIR [all_rules=true]              one parquet: key, stage, rule, score, verdict
   config  [pipeline=NAME] [key=value ...]       the resolved config
   doctor  [models=NAME]                         versions, model packs, free disk, a self test
 
@@ -32,6 +45,7 @@ by hand). Examples:
   curate run pipeline=demo
   curate run pipeline=demo stage=filter filter.similarity.min=0.3
   curate run pipeline=folder input=pictures/ models=offline
+  curate sweep out=out/demo filter.similarity.min=0.2:0.4:0.02
 """
 
 
@@ -39,7 +53,9 @@ def main() -> int:
     """Run the command line; the entry point of the `curate` script."""
     arguments = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    logging.getLogger("train").setLevel(logging.INFO)  # minutes long, so it says how far it is
+    for name in ("train", "curate.core.executor"):  # how far it is, where the dashboard is
+        logging.getLogger(name).setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _end)
     debug = "debug=true" in arguments
     try:
         return _dispatch(arguments)
@@ -48,9 +64,20 @@ def main() -> int:
             raise
         print(f"curate: {error}", file=sys.stderr)
         return EXIT_USER
+    except _Ended:
+        print("curate: ended; run the same line again to go on", file=sys.stderr)
+        return EXIT_ENDED
     except KeyboardInterrupt:
         print("curate: interrupted; run the same line again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+class _Ended(KeyboardInterrupt):
+    """Stop as Ctrl-C does, when a batch system sends SIGTERM before it kills."""
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise _Ended
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -66,10 +93,15 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from pipelines.progress import LineProgress
-    from pipelines.run import parse_request, run_request
+    from pipelines.run import parse_request
 
-    request = parse_request(arguments)
+    return _run_request(parse_request(arguments))
+
+
+def _run_request(request: Request) -> int:
+    from pipelines.progress import LineProgress
+    from pipelines.run import run_request
+
     reports = run_request(request, LineProgress())
     for report in reports:
         verdict = f"{report.num_run} ran, {report.num_skipped} done before"
@@ -77,34 +109,49 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"{report.stage:<10} {verdict:<28} kept {kept:,} of {seen:,}")
         for shard, error in report.quarantined.items():
             print(f"  quarantined {shard}: {error}", file=sys.stderr)
-    page = request.out / "report" / "index.html"
-    if "report" in request.chosen and page.exists():
-        print(f"report: {page}")
-    return EXIT_QUARANTINED if any(report.quarantined for report in reports) else EXIT_OK
+    page = "report/index.html"
+    if "report" in request.chosen and request.out.exists(page):
+        print(f"report: {request.out.url}/{page}")
+    if not any(report.quarantined for report in reports):
+        return EXIT_OK
+    print("try them again with retry_quarantined=true", file=sys.stderr)
+    return EXIT_QUARANTINED
 
 
 def _plan(arguments: Sequence[str]) -> int:
     from curate.core.manifest import State
-    from pipelines.run import parse_request, plan_request
+    from pipelines.plan import plan_request
+    from pipelines.run import parse_request
 
     for plan in plan_request(parse_request(arguments)):
-        counted = {state: list(plan.states.values()).count(state) for state in State}
-        numbers = ", ".join(f"{count} {state}" for state, count in counted.items() if count)
+        numbers = ", ".join(
+            f"{plan.states[state]} {state}" for state in State if plan.states.get(state)
+        )
         waits = f"waits for {plan.waits_for}" if plan.waits_for else ""
         print(
             f"{plan.stage:<10} {', '.join(filter(None, [numbers, waits])) or 'nothing known yet'}"
         )
-        for reason in plan.reasons[:8]:
-            print(f"           {reason}")
+        for reason, count in list(plan.reasons.items())[:_MOST_REASONS]:
+            print(f"           {count} by {reason}")
+        if len(plan.reasons) > _MOST_REASONS:
+            print(f"           and {len(plan.reasons) - _MOST_REASONS} more reasons")
     return EXIT_OK
 
 
 def _status(arguments: Sequence[str]) -> int:
-    from pipelines.inspect import status_table
+    from pipelines.status import read_status
 
-    options = _options(arguments, {"out": "out"})
-    _print_table(status_table(Path(options["out"])))
-    return EXIT_OK
+    options = _options(arguments, {"out": "out", "watch": "0"})
+    every_s = _number(options, "watch")
+    while True:
+        status = read_status(open_store(options["out"]))
+        _print_table(status.table)
+        for line in (*status.running, *(f"quarantined {text}" for text in status.quarantined)):
+            print(line)
+        if not every_s or not status.running:
+            return EXIT_OK
+        print(flush=True)
+        time.sleep(every_s)
 
 
 def _show(arguments: Sequence[str]) -> int:
@@ -118,7 +165,7 @@ def _show(arguments: Sequence[str]) -> int:
             f"limit: must be a whole number >= 1, got {options['limit']!r}; set limit=N"
         )
     rows = show_rows(
-        Path(options["out"]),
+        open_store(options["out"]),
         options["stage"],
         key=options["key"],
         reason=options["reason"],
@@ -139,10 +186,61 @@ def _why(arguments: Sequence[str]) -> int:
     if len(keys) != 1:
         raise ConfigError(f"why: needs one key, got {len(keys)}; write `curate why KEY out=DIR`")
     options = _options([text for text in arguments if "=" in text], {"out": "out"})
-    for stage, lines in tell_story(Path(options["out"]), keys[0]):
+    for stage, lines in tell_story(open_store(options["out"]), keys[0]):
         print(stage)
         for line in lines:
             print(f"  {line}")
+    return EXIT_OK
+
+
+def _verify(arguments: Sequence[str]) -> int:
+    from pipelines.verify import repair_request, verify
+
+    plain = ["repair=true" if text == "--repair" else text for text in arguments]
+    options = _options(plain, {"out": "out", "repair": "false"})
+    out = open_store(options["out"])
+    found = verify(out)
+    for damage in found.damaged:
+        print(f"damaged {damage.stage}/{damage.file}: {damage.detail}")
+    for name in found.strangers:
+        print(f"unknown {name}: no marker names it")
+    print(
+        f"{found.num_files:,} files, {found.num_bytes / 1e9:.2f} GB, {len(found.damaged)} damaged"
+    )
+    if not found.damaged:
+        return EXIT_OK
+    if options["repair"] != "true":
+        print("run it with --repair to make the damaged shards anew", file=sys.stderr)
+        return EXIT_USER
+    return _run_request(repair_request(out, found))
+
+
+def _sweep(arguments: Sequence[str]) -> int:
+    from pathlib import Path
+
+    from pipelines.sweep import describe_sweep, sweep, write_combinations
+
+    swept = [text for text in arguments if not text.startswith(("out=", "csv="))]
+    rest = [text for text in arguments if text not in swept]
+    options = _options(rest, {"out": "out", "csv": ""})
+    found = sweep(open_store(options["out"]), swept)
+    for line in describe_sweep(found):
+        print(line)
+    if options["csv"]:
+        write_combinations(found, Path(options["csv"]))
+        print(f"all combinations: {options['csv']}")
+    return EXIT_OK
+
+
+def _ledger(arguments: Sequence[str]) -> int:
+    from pipelines.ledger import describe_ledger, write_ledger
+
+    options = _options(arguments, {"out": "out", "all_rules": "false"})
+    if options["all_rules"] not in ("true", "false"):
+        raise ConfigError(f"all_rules: must be true or false, got {options['all_rules']!r}")
+    summary = write_ledger(open_store(options["out"]), all_rules=options["all_rules"] == "true")
+    for line in describe_ledger(summary):
+        print(line)
     return EXIT_OK
 
 
@@ -179,6 +277,16 @@ def _options(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str,
     return options
 
 
+def _number(options: Mapping[str, str], name: str) -> float:
+    try:
+        number = float(options[name])
+    except ValueError:
+        number = -1.0
+    if number < 0:
+        raise ConfigError(f"{name}: must be a number >= 0, got {options[name]!r}; set {name}=2")
+    return number
+
+
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -198,6 +306,9 @@ VERBS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "status": _status,
     "show": _show,
     "why": _why,
+    "verify": _verify,
+    "sweep": _sweep,
+    "ledger": _ledger,
     "config": _config,
     "doctor": _doctor,
 }

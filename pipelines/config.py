@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from curate.core.engine_config import EngineConfig
 from curate.core.errors import ConfigError
-from curate.core.executor import EngineConfig
 from curate.sources.config import IngestConfig
 from curate.stages.annotate import AnnotateConfig
 from curate.stages.bucket import BucketConfig
@@ -56,6 +56,8 @@ class RunConfig:
         seed: of every random draw.
         models: model pack.
         stages: the pipeline's stages, in any order; the table's order holds.
+        keep_stale: let the chosen stages read outputs that another config made, knowingly.
+        retry_quarantined: try tasks again that an earlier run gave up.
         debug: show tracebacks of user errors.
     """
 
@@ -64,6 +66,8 @@ class RunConfig:
     seed: int = 0
     models: str = "toy"
     stages: list[str] = field(default_factory=list[str])
+    keep_stale: bool = False
+    retry_quarantined: bool = False
     debug: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
     toyweb: ToywebConfig = field(default_factory=ToywebConfig)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.core.stage import write_text_atomic
+from curate.core.commit import Output
+from curate.core.store import LocalStore, open_store
 from pipelines.config import RunConfig, ToywebConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def describe_input(config: RunConfig) -> RunConfig:
     """Put the input's paths into the sections of the stages that read them."""
     if config.input != TOYWEB:
         return _with_source(config, config.input)
-    folder = write_toyweb(Path(config.out), config.toyweb)
+    folder = toyweb_folder(config.out)
+    write_toyweb(folder, config.toyweb)
     config = _with_source(config, str(folder / URLS))
     sample = dataclasses.replace(config.sample, prompts=str(folder / PROMPTS))
     return dataclasses.replace(config, sample=sample)
@@ -50,13 +52,18 @@ def open_input(config: RunConfig) -> Generator[RunConfig]:
         yield dataclasses.replace(described, ingest=ingest)
 
 
-def write_toyweb(out: Path, toyweb: ToywebConfig) -> Path:
+def toyweb_folder(out: str) -> Path:
+    """Give the local folder of the toy web's tables: in `out`, or beside a remote one."""
+    store = open_store(out).child(TOYWEB)
+    return store.folder if isinstance(store, LocalStore) else Output(store=store).work
+
+
+def write_toyweb(folder: Path, toyweb: ToywebConfig) -> None:
     """Write the toy web's URL table, truth table and held-out prompts, once per size and seed."""
-    folder = out / TOYWEB
     identity = json.dumps(dataclasses.asdict(toyweb), sort_keys=True) + "\n"
     marker = folder / MARKER
     if marker.exists() and marker.read_text() == identity:
-        return folder
+        return
     from pipelines.toyweb.site import write_truth, write_url_table
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +72,7 @@ def write_toyweb(out: Path, toyweb: ToywebConfig) -> Path:
     write_url_table(site, folder / URLS)
     write_truth(site, folder / TRUTH)
     _write_prompts(toyweb, folder / PROMPTS)
-    write_text_atomic(marker, identity)
-    return folder
+    LocalStore(folder).write(MARKER, identity.encode())
 
 
 def _write_prompts(toyweb: ToywebConfig, path: Path) -> None:

@@ -41,6 +41,8 @@ def _portable(config: RunConfig) -> RunConfig:
         input="",
         out=default.out,
         debug=default.debug,
+        keep_stale=default.keep_stale,
+        retry_quarantined=default.retry_quarantined,
         engine=default.engine,
         ingest=dataclasses.replace(config.ingest, source="", proxy=""),
         sample=dataclasses.replace(config.sample, prompts=""),

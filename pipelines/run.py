@@ -7,28 +7,25 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.core.commit import Output
 from curate.core.config import load_config, to_yaml
-from curate.core.errors import ConfigError, StageError
+from curate.core.disk_errors import naming_hopeless
+from curate.core.engine import Progress, StageReport, run_stage
+from curate.core.errors import ConfigError
 from curate.core.executor import open_executor
-from curate.core.manifest import State, explain, find_marker
+from curate.core.lock import claim_out
 from curate.core.shard import ShardSet
-from curate.core.stage import (
-    SUMMARY,
-    Progress,
-    Stage,
-    StageReport,
-    plan_wave,
-    run_stage,
-    write_text_atomic,
-)
+from curate.core.stage import Stage
+from curate.core.store import Store, open_store
 from curate.models.packs import ModelRef, load_pack
 from pipelines.config import RunConfig
 from pipelines.inspect import RUN_FILE
+from pipelines.progress import LiveFile, MetricsFile, Together
 from pipelines.table import STAGES, Parts
 
 BASE = "base"
@@ -44,24 +41,9 @@ class Request:
     chosen: tuple[str, ...]
 
     @property
-    def out(self) -> Path:
+    def out(self) -> Store:
         """Give the folder of all outputs."""
-        return Path(self.config.out)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagePlan:
-    """Say how much of one stage is done and why the rest would run."""
-
-    stage: str
-    states: Mapping[str, State]
-    reasons: tuple[str, ...]
-    waits_for: str = ""
-
-    @property
-    def fresh(self) -> bool:
-        """Tell whether nothing of the stage would run."""
-        return not self.waits_for and all(state is State.DONE for state in self.states.values())
+        return open_store(self.config.out)
 
 
 def preset_names() -> list[str]:
@@ -97,38 +79,42 @@ def parse_request(arguments: Sequence[str]) -> Request:
     return Request(pipeline=pipeline, config=config, chosen=tuple(chosen))
 
 
-def run_request(request: Request, progress: Progress) -> list[StageReport]:
-    """Run the chosen stages in order.
+def run_request(request: Request, shown: Progress) -> list[StageReport]:
+    """Run the chosen stages in order, as the only run on this `out`.
+
+    A run goes on without quarantined shards; it ends where a helper shard is one.
+
+    Args:
+        request: what to run.
+        shown: hears of progress beside the files that record it.
 
     Raises:
-        CurateError: bad input, an input stage that is not done, or a failed stage.
+        CurateError: bad input, an `out` in use, an input stage that is not done, a failed stage.
     """
     from pipelines.inputs import open_input
+    from pipelines.plan import check_inputs
 
     for name in request.chosen:
         _models(name, request.config.models)  # a missing pack is said now, not an hour later
-    _claim_out(request)
+    check_owner(request)
     reports: list[StageReport] = []
-    with open_input(request.config) as config, open_executor(config.engine) as executor:
-        _check_inputs(request, config)
-        for name in request.chosen:
-            stage = build_stage(name, request.pipeline, config)
-            report = run_stage(stage, Path(config.out) / name, executor, progress)
-            reports.append(report)
-            if report.quarantined:
-                break  # what depends on it would be built on a part
+    with claim_out(request.out) as claim:
+        write_run_files(request)
+        progress = Together([shown, LiveFile(request.out), MetricsFile(request.out)])
+        with open_input(request.config) as config, open_executor(config.engine) as executor:
+            check_inputs(request, config)
+            for name in request.chosen:
+                report = run_stage(
+                    build_stage(name, request.pipeline, config),
+                    Output(store=request.out.child(name), claim=claim),
+                    executor,
+                    progress,
+                    retry_quarantined=config.retry_quarantined,
+                )
+                reports.append(report)
+                if not report.complete:
+                    break
     return reports
-
-
-def plan_request(request: Request) -> list[StagePlan]:
-    """Say for each chosen stage what would run and why, without running anything."""
-    from pipelines.inputs import describe_input
-
-    config = describe_input(request.config)
-    plans: dict[str, StagePlan] = {}
-    for name in [name for name in STAGES if name in request.config.stages]:
-        plans[name] = _plan_stage(name, request.pipeline, config, plans)
-    return [plans[name] for name in request.chosen]
 
 
 def reads_of(name: str, config: RunConfig) -> list[str]:
@@ -139,8 +125,8 @@ def reads_of(name: str, config: RunConfig) -> list[str]:
 
 def build_stage(name: str, pipeline: str, config: RunConfig) -> Stage[Any]:
     """Build a stage over the output folders of the stages it reads."""
-    out = Path(config.out)
-    inputs = {other: ShardSet(out / other) for other in reads_of(name, config)}
+    out = open_store(config.out)
+    inputs = {other: ShardSet(out.child(other)) for other in reads_of(name, config)}
     models = _models(name, config.models)
     return STAGES[name].build(
         Parts(
@@ -148,7 +134,7 @@ def build_stage(name: str, pipeline: str, config: RunConfig) -> Stage[Any]:
             config=config,
             inputs=inputs,
             models=models,
-            own=ShardSet(out / name),
+            own=ShardSet(out.child(name)),
         )
     )
 
@@ -165,49 +151,6 @@ def _models(name: str, pack_name: str) -> dict[str, ModelRef]:
                 "choose another pack"
             )
     return {role: pack[role] for role in (*spec.roles, *spec.required_roles) if role in pack}
-
-
-def _plan_stage(
-    name: str, pipeline: str, config: RunConfig, plans: Mapping[str, StagePlan]
-) -> StagePlan:
-    needed = reads_of(name, config)
-    waiting = [other for other in needed if other in plans and not plans[other].fresh]
-    folder = Path(config.out) / name
-    if waiting:
-        known = {shard: State.STALE for shard in ShardSet(folder).shards()}
-        return StagePlan(stage=name, states=known, reasons=(), waits_for=waiting[0])
-    stage = build_stage(name, pipeline, config)
-    states: dict[str, State] = {}
-    reasons: dict[str, None] = {}
-    for tasks in stage.waves():
-        jobs = plan_wave(stage, tasks, folder)
-        states |= {job.task.shard: job.state for job in jobs}
-        for job in jobs:
-            marker = find_marker(folder, job.task.shard)
-            if marker is not None and job.state is State.STALE:
-                reasons |= dict.fromkeys(explain(marker.identity, job.identity))
-        if any(job.state is not State.DONE for job in jobs):
-            break  # what later waves hold depends on this one
-    return StagePlan(stage=name, states=states, reasons=tuple(reasons))
-
-
-def _check_inputs(request: Request, config: RunConfig) -> None:
-    """Refuse to build on stages that are not part of this run and are not done for this config."""
-    outside = [name for name in STAGES if name in config.stages and name not in request.chosen]
-    needed = {other for name in request.chosen for other in reads_of(name, config)} & set(outside)
-    plans: dict[str, StagePlan] = {}
-    for name in outside:
-        if needed <= plans.keys():
-            return
-        plan = plans[name] = _plan_stage(name, request.pipeline, config, plans)
-        complete = (Path(config.out) / name / SUMMARY).exists()
-        if name in needed and not (plan.fresh and complete):
-            why = "; ".join(plan.reasons[:2]) or "it has not run to its end"
-            raise StageError(
-                f"stage={','.join(request.chosen)}: needs {name} to be done for this config, "
-                f"got: {why}; run `curate run pipeline={request.pipeline} stage={name}` first, "
-                "or leave out stage="
-            )
 
 
 def _choose(text: str, available: Sequence[str]) -> list[str]:
@@ -231,22 +174,30 @@ def _choose(text: str, available: Sequence[str]) -> list[str]:
     return [name for name in available if name in chosen]
 
 
-def _claim_out(request: Request) -> None:
-    """Write what the folder belongs to, or refuse when it belongs to another pipeline."""
-    path = request.out / RUN_FILE
-    if path.exists():
-        owner = json.loads(path.read_text()).get("pipeline")
+def check_owner(request: Request) -> None:
+    """Refuse an `out` that belongs to another pipeline or to something else.
+
+    Raises:
+        ConfigError: with what the folder holds.
+    """
+    if request.out.exists(RUN_FILE):
+        owner = json.loads(request.out.read(RUN_FILE)).get("pipeline")
         if owner != request.pipeline:
             raise ConfigError(
-                f"out: must be empty or belong to pipeline={request.pipeline}, got {request.out} "
-                f"of pipeline={owner}; set out=DIR to another folder"
+                f"out: must be empty or belong to pipeline={request.pipeline}, got "
+                f"{request.out.url} of pipeline={owner}; set out=DIR to another folder"
             )
-    elif request.out.exists() and any(request.out.iterdir()):
+    elif not request.out.is_empty():
         raise ConfigError(
-            f"out: must be empty or made by curate, got {request.out} with other files; set out=DIR"
+            f"out: must be empty or made by curate, got {request.out.url} with other files; "
+            "set out=DIR"
         )
-    request.out.mkdir(parents=True, exist_ok=True)
+
+
+def write_run_files(request: Request) -> None:
+    """Write what `out` belongs to and the resolved config."""
     stages = [name for name in STAGES if name in request.config.stages]
     text = json.dumps({"pipeline": request.pipeline, "stages": stages}, indent=1) + "\n"
-    write_text_atomic(path, text)
-    write_text_atomic(request.out / CONFIG_FILE, to_yaml(request.config))
+    with naming_hopeless(request.out.url, writing=True):
+        request.out.write(RUN_FILE, text.encode())
+        request.out.write(CONFIG_FILE, to_yaml(request.config).encode())

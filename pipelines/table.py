@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from curate.core.shard import ShardSet
@@ -105,13 +104,14 @@ def _sample(parts: Parts) -> Stage[Any]:
 
 def _evaluate(parts: Parts) -> Stage[Any]:
     from eval.runner import EvaluateStage
-    from pipelines.inputs import TOYWEB
+    from pipelines.inputs import TOYWEB, toyweb_folder
     from pipelines.readers import READERS
     from pipelines.truth import make_truth_check
 
     config = parts.config
     is_toyweb = config.input == TOYWEB
-    check = make_truth_check(Path(config.out), config.toyweb, parts.models) if is_toyweb else None
+    folder = toyweb_folder(config.out)
+    check = make_truth_check(folder, config.toyweb, parts.models) if is_toyweb else None
     return EvaluateStage(
         config.evaluate, parts.inputs, parts.models, config.seed, readers=READERS, truth=check
     )

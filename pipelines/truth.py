@@ -22,7 +22,7 @@ from curate.core.shard import ShardSet
 from eval.intervals import wilson_interval
 from eval.truth import TruthCheck, TruthRow
 from pipelines.config import ToywebConfig
-from pipelines.inputs import TOYWEB, TRUTH
+from pipelines.inputs import TRUTH
 from pipelines.toyweb.heldout import heldout_prompts
 from pipelines.toyweb.oracle import read_scene
 from pipelines.toyweb.scene import Scene, parse_description, render
@@ -41,11 +41,13 @@ _SIDE_PX = {"captioner": 192, "vae": 64}
 """Pictures are captioned at a size of the web and encoded at the demo's training size."""
 
 
-def make_truth_check(out: Path, toyweb: ToywebConfig, models: Mapping[str, ModelRef]) -> TruthCheck:
+def make_truth_check(
+    folder: Path, toyweb: ToywebConfig, models: Mapping[str, ModelRef]
+) -> TruthCheck:
     """Make the check that the evaluate stage calls with its inputs."""
 
     def check(inputs: Mapping[str, ShardSet]) -> Sequence[TruthRow]:
-        truth = pq.read_table(out / TOYWEB / TRUTH)
+        truth = pq.read_table(folder / TRUTH)
         return [
             *_check_ingest(truth, inputs["ingest"]),
             *_check_scores(truth, inputs["ingest"], inputs["annotate"]),

@@ -104,7 +104,7 @@ class LatentSet:
         index = _index(tables)
         if index.num_rows == 0:
             raise DataError(
-                f"{shards.folder}: must hold at least one encoded sample, got 0; see its reasons "
+                f"{shards.url}: must hold at least one encoded sample, got 0; see its reasons "
                 "with `curate show stage=filter`"
             )
         self._paths = [shards.tar_path(shard) for shard in shards.shards()]
@@ -115,7 +115,7 @@ class LatentSet:
         self._keys: list[str] = index["key"].to_pylist()
         self._shard = index["shard"].to_numpy()
         self._moments_at = index["moments.offset"].to_numpy()
-        self._captions = _Captions.read(index, mix.weights, str(shards.folder))
+        self._captions = _Captions.read(index, mix.weights, shards.url)
         self._buckets = _group(index)
 
     def __enter__(self) -> Self:
@@ -339,14 +339,14 @@ def _shared_space(shards: ShardSet, tables: Sequence[tuple[str, pa.Table]]) -> L
             spaces[LatentSpace.from_metadata(raw)] = shard
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(
-                f"{shards.table_path(shard)}: must name its VAE and text encoder in its metadata, "
-                f"got {error!r}; rerun encode"
+                f"{shards.url}/{shard}.parquet: must name its VAE and text encoder in its "
+                f"metadata, got {error!r}; rerun encode"
             ) from error
     if not spaces:
-        raise DataError(f"{shards.folder}: must hold encoded shards, got none; run encode first")
+        raise DataError(f"{shards.url}: must hold encoded shards, got none; run encode first")
     if len(spaces) > 1:
         raise ShardError(
-            f"{shards.folder}: all shards must come from the same VAE and text encoder, got shards "
+            f"{shards.url}: all shards must come from the same VAE and text encoder, got shards "
             f"{sorted(spaces.values())} that differ; rerun encode"
         )
     return next(iter(spaces))

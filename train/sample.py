@@ -128,7 +128,7 @@ class SampleStage(Stage[SampleConfig]):
         from curate.models.text_encoder import load_text_encoder
         from curate.models.vae import load_vae
 
-        self._card = TrainCard.load(self.inputs["train"].folder)
+        self._card = TrainCard.load(self.inputs["train"].local_folder(shard_name(0)))
         for role, wanted in (
             ("vae", self._card.space.vae),
             ("text_encoder", self._card.space.text_encoder),
@@ -146,7 +146,7 @@ class SampleStage(Stage[SampleConfig]):
 
         config, params = self.config, task.params
         prompts = self._prompts()[params["first"] : params["first"] + params["count"]]
-        folder = self.inputs["train"].folder
+        folder = self.inputs["train"].local_folder(shard_name(0))
         backbone = self._card.load_model(folder, trained=params["variant"] == TRAINED)
         pictures = [
             Picture(prompt=p, number=n, seed=derive_seed(self.seed, "noise", p.key, n))

@@ -51,10 +51,9 @@ class TrainStage(Stage[TrainConfig]):
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        encoded = self.inputs["encode"]
         digests: dict[str, str] = {}
-        for shard in encoded.shards():
-            digests |= encoded.digests(shard)
+        for some in self.inputs["encode"].all_digests().values():
+            digests |= some
         yield [Task(shard=shard_name(0), inputs=digests)]
 
     def run(self, task: Task, place: Place) -> Counter[str]:

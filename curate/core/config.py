@@ -43,7 +43,8 @@ def load_config(
             raise ConfigError(
                 f"{text}: must have the form key=value, got no key or no `=`; write e.g. seed=1"
             )
-        merged = _merge(merged, lambda text=text: OmegaConf.from_dotlist([text]), text, schema)
+        full = _name_section(merged, text)
+        merged = _merge(merged, lambda full=full: OmegaConf.from_dotlist([full]), text, schema)
     try:
         return cast(SchemaT, OmegaConf.to_object(merged))
     except CurateError:
@@ -57,6 +58,17 @@ def load_config(
 def to_yaml(config: Any) -> str:
     """Print a config as YAML."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _name_section(merged: Any, text: str) -> str:
+    """Read `engine=local` as `engine.name=local`: a section that has a name is set by it."""
+    key, _, value = text.partition("=")
+    section = OmegaConf.select(merged, key) if key.isidentifier() else None
+    return (
+        f"{key}.name={value}"
+        if section is not None and OmegaConf.is_dict(section) and "name" in section
+        else text
+    )
 
 
 def _merge(merged: Any, read: Any, origin: str, schema: type) -> Any:

@@ -10,13 +10,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
+from curate.core.batches import batched
 from curate.core.errors import ShardError
+from curate.core.store import Store
+
+MARKER_SUFFIX = ".done.json"
+SUMMARY = "stage.json"  # written when a stage has run to its end
+_AT_ONCE = 1024  # markers held while reading many; chosen by us: about 2 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +54,12 @@ class Identity:
     @property
     def fingerprint(self) -> str:
         """Give the sha256 over all parts."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        parts = {name: getattr(self, name) for name in _PARTS}
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+_PARTS = tuple(part.name for part in dataclasses.fields(Identity))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,50 +90,70 @@ class State(StrEnum):
     ABSENT = "absent"
     STALE = "stale"
     DONE = "done"
+    QUARANTINED = "quarantined"
 
 
-def marker_path(folder: Path, shard: str) -> Path:
-    """Give the path of a shard's marker."""
-    return folder / f"{shard}.done.json"
+def marker_name(shard: str) -> str:
+    """Give the file name of a shard's marker."""
+    return f"{shard}{MARKER_SUFFIX}"
 
 
-def load_marker(path: Path) -> Marker:
+def finished_shards(store: Store) -> list[str]:
+    """List the shards that have a marker, helper shards too, sorted."""
+    return [name.removesuffix(MARKER_SUFFIX) for name in store.names(MARKER_SUFFIX)]
+
+
+def load_marker(store: Store, shard: str) -> Marker:
     """Read a marker.
 
     Raises:
         ShardError: the file is missing or is not a marker.
     """
     try:
-        raw = json.loads(path.read_text())
-        return Marker(
-            fingerprint=raw["fingerprint"],
-            identity=Identity(**raw["identity"]),
-            files={name: FileDigest(**file) for name, file in raw["files"].items()},
-            counts=raw["counts"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return parse_marker(store.read(marker_name(shard)))
+    except (FileNotFoundError, ValueError) as error:
         raise ShardError(
-            f"{path}: must be a marker of this version, got {error!r}; delete it and rerun"
+            f"{store.url}/{marker_name(shard)}: must be a marker of this version, got {error}; "
+            "delete it and rerun"
         ) from error
 
 
-def find_marker(folder: Path, shard: str) -> Marker | None:
-    """Load a shard's marker, or None when there is none or it is damaged."""
-    path = marker_path(folder, shard)
-    if not path.exists():
-        return None
+def parse_marker(data: bytes) -> Marker:
+    """Turn a marker's bytes into its parts; ValueError when they are none."""
     try:
-        return load_marker(path)
-    except ShardError:  # a damaged marker means "not done": the task runs again
-        return None
+        raw = json.loads(data)
+        return Marker(
+            fingerprint=raw["fingerprint"],
+            identity=Identity(**raw["identity"]),
+            files={_inside(name): FileDigest(**file) for name, file in raw["files"].items()},
+            counts=raw["counts"],
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(repr(error)) from error
 
 
-def state_of(folder: Path, shard: str, identity: Identity) -> State:
-    """Tell whether the shard in this folder is what this task would write."""
-    marker = find_marker(folder, shard)
-    if marker is None:
-        return State.ABSENT
-    return State.DONE if marker.fingerprint == identity.fingerprint else State.STALE
+def _inside(name: str) -> str:
+    """Refuse a file name that would leave the stage's folder: files are deleted by these names."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"a file name outside its folder: {name!r}")
+    return name
+
+
+def find_marker(store: Store, shard: str) -> Marker | None:
+    """Load a shard's marker, or None when there is none or it is damaged."""
+    return next(marker for _, marker in find_markers(store, [shard]))
+
+
+def find_markers(store: Store, shards: Iterable[str]) -> Iterator[tuple[str, Marker | None]]:
+    """Load many markers in one go; None where there is none or it is damaged."""
+    for some in batched(shards, _AT_ONCE):
+        found = store.read_many([marker_name(shard) for shard in some])
+        for shard in some:
+            data = found.get(marker_name(shard))
+            try:
+                yield shard, None if data is None else parse_marker(data)
+            except ValueError:  # a damaged marker means "not done": the task runs again
+                yield shard, None
 
 
 def explain(old: Identity, new: Identity) -> list[str]:

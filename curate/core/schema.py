@@ -15,7 +15,8 @@ KEY = "key"
 STATUS = "status"
 OK = "ok"
 
-_KEY_RULE = re.compile(r"[0-9a-f]{20}")
+_KEY_RULE = "[0-9a-f]{20}"
+KEY_PATTERN = f"^{_KEY_RULE}$"  # for arrow's regular expressions
 
 INGEST_SCHEMA = pa.schema(
     [
@@ -62,7 +63,7 @@ def make_key(*parts: str | bytes) -> str:
 
 def is_key(text: str) -> bool:
     """Tell whether a text has the form of a key."""
-    return _KEY_RULE.fullmatch(text) is not None
+    return re.fullmatch(_KEY_RULE, text) is not None
 
 
 def shard_name(index: int) -> str:

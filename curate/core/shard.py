@@ -1,27 +1,43 @@
 """Read and write shards: `NNNNN.tar` (members) + `NNNNN.parquet` (one row for every sample).
 
-The writer fills a temporary folder and knows nothing of commits; `core/stage.py` moves finished
+The writer fills a temporary folder and knows nothing of commits; `core/commit.py` moves finished
 files into place and writes the marker last. Tar headers are deterministic (ustar, mtime 0, owner
-0), so equal samples give equal bytes. WebDataset readers open the tars as they are.
+0), so equal samples give equal bytes. WebDataset readers open the tars as they are. The table's
+`members` column says where each member lies in the tar, and its xxh3 digest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
+import xxhash
 
 from curate.core.errors import ShardError
-from curate.core.manifest import Marker, load_marker
-from curate.core.schema import KEY, STATUS, is_key
+from curate.core.manifest import Marker, find_markers, finished_shards, load_marker
+from curate.core.schema import KEY, KEY_PATTERN, STATUS, is_key
+from curate.core.store import LocalStore, Store
 
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 _BLOCK = tarfile.BLOCKSIZE
+MEMBERS = "members"
+MEMBERS_FIELD = pa.field(
+    MEMBERS,
+    pa.list_(
+        pa.struct(
+            [("ext", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64()),
+             ("xxh3", pa.uint64())]
+        )
+    ),
+)  # fmt: skip
 
 
 class ShardWriter:
@@ -31,7 +47,7 @@ class ShardWriter:
         folder: where the files go; it exists.
         name: shard name, e.g. "00042".
         schema: side-table schema; has string columns `key` and `status`.
-        with_tar: False for stages that write columns only.
+        with_tar: False for stages that write columns only; True adds the column `members`.
         unique_keys: False for tables with several rows a sample (recaption attempts).
 
     Raises:
@@ -49,8 +65,10 @@ class ShardWriter:
     ) -> None:
         self._table_path = folder / f"{name}.parquet"
         self._tar_path = folder / f"{name}.tar"
-        self._schema = schema
+        self._schema = schema.append(MEMBERS_FIELD) if with_tar else schema
         self._rows: list[Mapping[str, Any]] = []
+        self._members: list[list[dict[str, Any]]] = []
+        self._tables: list[pa.Table] = []
         self._keys: set[str] = set()
         self._unique_keys = unique_keys
         self._stream = self._tar_path.open("wb") if with_tar else None
@@ -77,8 +95,30 @@ class ShardWriter:
         if self._unique_keys and key in self._keys:
             raise ShardError(f"{self._table_path}: keys must be unique, got {key} twice")
         self._keys.add(key)
+        index = [self._append(f"{key}.{ext}", data) for ext, data in (members or {}).items()]
         self._rows.append(row)
-        return {ext: self._append(f"{key}.{ext}", data) for ext, data in (members or {}).items()}
+        self._members.append(index)
+        return {entry["ext"]: (entry["offset"], entry["bytes"]) for entry in index}
+
+    def write_table(self, table: pa.Table) -> None:
+        """Append many rows at once; for shards without a tar, and not mixed with `write`.
+
+        Args:
+            table: all columns of the schema, keys and statuses of the form `write` asks for.
+        """
+        assert self._stream is None, f"{self._tar_path}: write_table is for shards without a tar"
+        assert not self._rows, f"{self._table_path}: write and write_table do not mix"
+        keys = table[KEY]
+        fits = pc.match_substring_regex(keys, KEY_PATTERN)
+        named = pc.not_equal(table[STATUS], "")
+        if not pc.all(pc.and_(fits, named), skip_nulls=False).as_py() and len(keys):
+            raise ShardError(
+                f"{self._table_path}: every row needs a key of 20 hex characters and a status; "
+                "make keys with make_key"
+            )
+        if self._unique_keys and len(pc.unique(keys)) < len(keys):
+            raise ShardError(f"{self._table_path}: keys must be unique, got one twice")
+        self._tables.append(table.select(self._schema.names).cast(self._schema))
 
     def close(self) -> None:
         """Write the table and the end of the tar."""
@@ -86,8 +126,7 @@ class ShardWriter:
             self._stream.write(b"\0" * (2 * _BLOCK))
             self._stream.close()
             self._stream = None
-        table = pa.Table.from_pylist(list(self._rows), schema=self._schema)
-        pq.write_table(table, self._table_path, compression="zstd")
+        pq.write_table(self._table(), self._table_path, compression="zstd")
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +142,16 @@ class ShardWriter:
         elif self._stream is not None:
             self._stream.close()
 
-    def _append(self, name: str, data: bytes) -> tuple[int, int]:
+    def _table(self) -> pa.Table:
+        if self._tables:
+            return pa.concat_tables(self._tables)
+        if MEMBERS not in self._schema.names:
+            return pa.Table.from_pylist(self._rows, schema=self._schema)
+        rows = pa.Table.from_pylist(self._rows, schema=self._schema.remove(len(self._schema) - 1))
+        index = pa.array(self._members, MEMBERS_FIELD.type)
+        return rows.append_column(MEMBERS_FIELD, index).cast(self._schema)
+
+    def _append(self, name: str, data: bytes) -> dict[str, Any]:
         if self._stream is None:
             raise ShardError(f"{self._tar_path}: this shard has no tar, got member {name!r}")
         if name != name.lower() or "/" in name or len(name) > 100:
@@ -118,60 +166,82 @@ class ShardWriter:
         offset = self._stream.tell()
         self._stream.write(data)
         self._stream.write(b"\0" * (-len(data) % _BLOCK))
-        return offset, len(data)
+        return {
+            "ext": name.partition(".")[2],
+            "offset": offset,
+            "bytes": len(data),
+            "xxh3": xxhash.xxh3_64_intdigest(data),
+        }
 
 
 class ShardSet:
-    """Open a folder of finished shards for reading."""
+    """Open a folder of finished shards for reading, local or behind a URL."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Store | Path) -> None:
+        self.store = LocalStore(place) if isinstance(place, Path) else place
 
     def __repr__(self) -> str:
-        return f"ShardSet({str(self.folder)!r})"
+        return f"ShardSet({self.store.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Give the folder's path or URL, for messages."""
+        return self.store.url
 
     def shards(self) -> list[str]:
         """List the finished shards (those with a marker), sorted; helper shards `_x` left out."""
-        names = (path.name.removesuffix(".done.json") for path in self.folder.glob("*.done.json"))
-        return sorted(name for name in names if not name.startswith("_"))
+        return [name for name in finished_shards(self.store) if not name.startswith("_")]
 
     def marker(self, shard: str) -> Marker:
         """Load the shard's marker."""
-        return load_marker(self.folder / f"{shard}.done.json")
+        return load_marker(self.store, shard)
 
     def digests(self, shard: str, *suffixes: str) -> dict[str, str]:
         """Give name -> sha256 of a shard's files, from its marker, for use as task inputs."""
-        files = self.marker(shard).files
+        return self._chosen(self.marker(shard), shard, suffixes)
+
+    def all_digests(self, *suffixes: str) -> dict[str, dict[str, str]]:
+        """Give what `digests` gives for every finished shard, read in one go, sorted by shard."""
         return {
-            f"{self.folder.name}/{name}": file.sha256
-            for name, file in files.items()
-            if not suffixes or name.removeprefix(shard) in suffixes
+            shard: self._chosen(marker, shard, suffixes)
+            for shard, marker in find_markers(self.store, self.shards())
+            if marker is not None
         }
 
     def table_path(self, shard: str) -> Path:
-        """Give the path of the shard's side table."""
-        return self.folder / f"{shard}.parquet"
+        """Give a local path of the shard's side table."""
+        return self.store.local_path(f"{shard}.parquet")
 
     def tar_path(self, shard: str) -> Path:
-        """Give the path of the shard's tar."""
-        return self.folder / f"{shard}.tar"
+        """Give a local path of the shard's tar."""
+        return self.store.local_path(f"{shard}.tar")
+
+    def has_table(self, shard: str) -> bool:
+        """Tell whether the shard has a side table."""
+        return self.store.exists(f"{shard}.parquet")
+
+    def has_tar(self, shard: str) -> bool:
+        """Tell whether the shard has a tar."""
+        return self.store.exists(f"{shard}.tar")
+
+    def schema(self, shard: str) -> pa.Schema:
+        """Read the schema of the shard's side table."""
+        with self._open_table(shard) as source:
+            return pq.read_schema(source)
 
     def table(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read the shard's side table, or some columns of it.
+        """Read the shard's side table, or some columns of it; only their bytes are fetched.
 
         Raises:
             ShardError: the file cannot be read as parquet or lacks a column.
         """
-        path = self.table_path(shard)
-        try:
-            table = pq.read_table(path, columns=list(columns) if columns else None)
-        except (pa.ArrowException, OSError) as error:
-            raise ShardError(
-                f"{path}: must be a readable parquet file, got {error}; rerun its stage"
-            ) from error
+        with self._open_table(shard) as source:
+            table = pq.read_table(source, columns=list(columns) if columns else None)
         missing = sorted(set(columns or ()) - set(table.column_names))
         if missing:
-            raise ShardError(f"{path}: needs columns {missing}; rerun its stage")
+            raise ShardError(
+                f"{self.url}/{shard}.parquet: needs columns {missing}; rerun its stage"
+            )
         return table
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
@@ -179,9 +249,39 @@ class ShardSet:
         for shard in self.shards():
             yield shard, self.table(shard, columns)
 
+    def local_folder(self, shard: str) -> Path:
+        """Give a local folder that holds all files of the shard under their names."""
+        folder = Path()
+        for name in self.marker(shard).files:
+            folder = self.store.local_path(name)
+            for _ in Path(name).parts:
+                folder = folder.parent
+        return folder
+
     def members(self, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Yield (key, {extension: bytes}) of a shard's tar in file order."""
         yield from read_members(self.tar_path(shard))
+
+    def _chosen(self, marker: Marker, shard: str, suffixes: Sequence[str]) -> dict[str, str]:
+        return {
+            f"{self.store.name}/{name}": file.sha256
+            for name, file in marker.files.items()
+            if not suffixes or name.removeprefix(shard) in suffixes
+        }
+
+    @contextlib.contextmanager
+    def _open_table(self, shard: str) -> Generator[Any]:
+        name = f"{shard}.parquet"
+        try:
+            if self.store.is_local:
+                yield self.store.local_path(name)
+            else:
+                with self.store.open(name) as stream:
+                    yield stream
+        except (pa.ArrowException, OSError) as error:
+            raise ShardError(
+                f"{self.url}/{name}: must be a readable parquet file, got {error}; rerun its stage"
+            ) from error
 
 
 def read_members(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -37,8 +37,16 @@ class Store(Protocol):
         """Tell whether the file is there."""
         ...
 
+    def is_empty(self) -> bool:
+        """Tell whether the folder is absent or holds nothing but hidden files."""
+        ...
+
     def read(self, name: str) -> bytes:
         """Read a small file whole; FileNotFoundError when it is absent."""
+        ...
+
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Read small files, many at a time where that is faster; absent ones are left out."""
         ...
 
     def open(self, name: str) -> BinaryIO:
@@ -51,6 +59,10 @@ class Store(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small file: after a crash it is the old one or the new one, never a part."""
+        ...
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless it exists; of many callers exactly one is told True."""
         ...
 
     def put(self, path: Path, name: str) -> None:
@@ -99,9 +111,23 @@ class LocalStore:
         """Tell whether the file is there."""
         return (self.folder / name).is_file()
 
+    def is_empty(self) -> bool:
+        """Tell whether the folder is absent or holds nothing but hidden files."""
+        if not self.folder.exists():
+            return True
+        return all(path.name.startswith(".") for path in self.folder.iterdir())
+
     def read(self, name: str) -> bytes:
         """Read a small file whole."""
         return (self.folder / name).read_bytes()
+
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Read small files, one after the other."""
+        found: dict[str, bytes] = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = self.read(name)
+        return found
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
@@ -126,6 +152,20 @@ class LocalStore:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(target.parent)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write with O_EXCL and fsync; a crash in between leaves a file that is cut short."""
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with target.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except FileExistsError:
+            return False
+        _sync_folder(target.parent)
+        return True
 
     def put(self, path: Path, name: str) -> None:
         """Rename the file into the folder; it must lie on the same file system."""

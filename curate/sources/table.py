@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from curate.core.errors import DataError
 from curate.core.manifest import Task
+from curate.core.remote_store import RemoteStore
+from curate.core.store import Store, open_store
 from curate.sources.config import IngestConfig
+from curate.sources.files import place_of
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -61,26 +64,54 @@ def make_source(config: IngestConfig) -> Source:
         raise DataError(
             "input: must name a URL table, a folder or WebDataset tars, got nothing; set input=PATH"
         )
-    path = Path(config.source)
-    if not path.exists():
-        raise DataError(f"input: must exist, got {path}; set input=PATH")
-    if path.is_dir():
-        if any(path.glob("*.tar")):
+    store, name = _split(config.source)
+    if not name:
+        tars = store.names(".tar")
+        if tars:
             from curate.sources.webdataset import WebDatasetSource
 
-            return WebDatasetSource(sorted(path.glob("*.tar")))
+            return WebDatasetSource(store, tars)
         from curate.sources.folder import FolderSource
 
-        return FolderSource(path, config.shard_size)
-    if path.suffix == ".tar":
+        return FolderSource(store, config.shard_size)
+    suffix = PurePosixPath(name).suffix
+    if suffix == ".tar":
         from curate.sources.webdataset import WebDatasetSource
 
-        return WebDatasetSource([path])
-    if path.suffix in TABLE_SUFFIXES:
+        return WebDatasetSource(store, [name])
+    if suffix in TABLE_SUFFIXES:
         from curate.sources.url_table import UrlTableSource
 
-        return UrlTableSource(path, config)
+        return UrlTableSource(_table_path(store, name), config, place_of(store, name))
     raise DataError(
-        f"input: must be a folder, a .tar or one of {', '.join(TABLE_SUFFIXES)}, got {path}; "
-        "convert it"
+        f"input: must be a folder, a .tar or one of {', '.join(TABLE_SUFFIXES)}, got "
+        f"{place_of(store, name)}; convert it"
     )
+
+
+def _split(source: str) -> tuple[Store, str]:
+    """Give an input folder, or the folder and the name of an input file.
+
+    Raises:
+        DataError: there is neither.
+    """
+    store = open_store(source)
+    if store.is_local:
+        path = Path(store.url)
+        if path.exists():
+            return (store, "") if path.is_dir() else (open_store(path.parent), path.name)
+    else:
+        folder, _, name = store.url.rpartition("/")
+        above = None if folder.endswith("/") else open_store(folder)
+        if above and above.exists(name):
+            return above, name
+        if not store.is_empty():
+            return store, ""
+    raise DataError(f"input: must exist, got {source}; set input=PATH")
+
+
+def _table_path(store: Store, name: str) -> Path:
+    # Every task reads its own rows of the table, so a worker fetches it once.
+    if isinstance(store, RemoteStore):
+        return store.local_path(name, keep=True)
+    return store.local_path(name)

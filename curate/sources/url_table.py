@@ -25,23 +25,24 @@ class UrlTableSource:
     """Plan shards over the rows of a parquet, csv, tsv or jsonl table.
 
     Args:
-        path: the table.
+        path: the table, or a copy of it.
         config: names of the columns, rows per shard and how to fetch.
+        place: what messages call the table, when it is not its path.
 
     Raises:
         DataError: the table cannot be read or lacks a column.
     """
 
-    def __init__(self, path: Path, config: IngestConfig) -> None:
-        self._path = path
+    def __init__(self, path: Path, config: IngestConfig, place: str = "") -> None:
+        self._place = place or str(path)
         self._config = config
-        self._dataset = _open_table(path)
+        self._dataset = _open_table(path, self._place)
         names = self._dataset.schema.names
         for field in ("url_column", "caption_column"):
             column = getattr(config, field)
             if column not in names:
                 raise DataError(
-                    f"{path}: column {column!r} must exist, got {', '.join(names)}; "
+                    f"{self._place}: column {column!r} must exist, got {', '.join(names)}; "
                     f"set ingest.{field}=NAME"
                 )
         licence = config.license_column
@@ -63,7 +64,7 @@ class UrlTableSource:
                 repeats.append(row)
             seen.add(bytes.fromhex(key))
         if row < 0:
-            raise DataError(f"{self._path}: must have rows, got none; set input=PATH")
+            raise DataError(f"{self._place}: must have rows, got none; set input=PATH")
         tasks.append(_range_task(len(tasks), start, row + 1, digest.hexdigest(), repeats))
         return tasks
 
@@ -116,11 +117,11 @@ class UrlTableSource:
                 yield from zip(*columns, strict=True)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
-                f"{self._path}: must be readable to the end, got {_line(error)}; replace it"
+                f"{self._place}: must be readable to the end, got {_line(error)}; replace it"
             ) from error
 
 
-def _open_table(path: Path) -> Any:
+def _open_table(path: Path, place: str) -> Any:
     formats = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
     try:
         if path.suffix == ".tsv":
@@ -131,7 +132,7 @@ def _open_table(path: Path) -> Any:
         return ds.dataset(path, format=formats[path.suffix])
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: must be a readable {path.suffix[1:]} table, got {_line(error)}; replace it"
+            f"{place}: must be a readable {path.suffix[1:]} table, got {_line(error)}; replace it"
         ) from error
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from curate.core.errors import DataError
 from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
+from curate.core.store import Store
+from curate.sources.files import facts_of, place_of
 from curate.sources.table import PICTURE_SUFFIXES, RawSample
 
 _END_BYTES = 1024
@@ -20,23 +22,25 @@ class WebDatasetSource:
     """Plan one shard per tar.
 
     Args:
-        tars: paths, in the order of the output shards.
+        store: the folder that holds them.
+        tars: names, in the order of the output shards.
     """
 
-    def __init__(self, tars: Sequence[Path]) -> None:
+    def __init__(self, store: Store, tars: Sequence[str]) -> None:
+        self._store = store
         self._tars = list(tars)
 
     def plan(self) -> Sequence[Task]:
-        """List tasks; a task's input digest covers the tar's size and modification time."""
+        """List tasks; a task's input digest covers the tar's size and modification time or ETag."""
         tasks: list[Task] = []
-        for index, path in enumerate(self._tars):
-            stat = path.stat()
-            facts = f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}"
+        for index, name in enumerate(self._tars):
+            size, version = facts_of(self._store, name)
+            facts = f"{name}:{size}:{version}"
             tasks.append(
                 Task(
                     shard=shard_name(index),
-                    inputs={path.name: hashlib.sha256(facts.encode()).hexdigest()},
-                    params={"tar": path.name},
+                    inputs={name: hashlib.sha256(facts.encode()).hexdigest()},
+                    params={"tar": name},
                 )
             )
         return tasks
@@ -45,19 +49,21 @@ class WebDatasetSource:
         """Yield the tar's samples; the caption is the `.txt` member or the `caption` of `.json`."""
         from webdataset.compat import WebDataset
 
-        path = next(tar for tar in self._tars if tar.name == task.params["tar"])
-        _check_end(path)
+        name: str = task.params["tar"]
+        place = place_of(self._store, name)
+        path = self._store.local_path(name)
+        _check_end(path, place)
         stream = WebDataset(str(path), shardshuffle=False, empty_check=False)
         try:
             for row, sample in enumerate(stream):
-                yield _raw_sample(sample, path.name, row)
+                yield _raw_sample(sample, name, row)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{path}: must be a whole WebDataset tar, got {error}; replace it"
+                f"{place}: must be a whole WebDataset tar, got {error}; replace it"
             ) from error
 
 
-def _check_end(path: Path) -> None:
+def _check_end(path: Path, place: str) -> None:
     """Refuse a cut tar, which readers take for a short one.
 
     Source: POSIX ustar: an archive ends with two blocks of 512 zero bytes.
@@ -66,7 +72,7 @@ def _check_end(path: Path) -> None:
         stream.seek(max(path.stat().st_size - _END_BYTES, 0))
         if stream.read() != bytes(_END_BYTES):
             raise DataError(
-                f"{path}: must be a whole WebDataset tar, got one without end; replace it"
+                f"{place}: must be a whole WebDataset tar, got one without end; replace it"
             )
 
 

@@ -102,11 +102,11 @@ class BucketStage(Stage[BucketConfig]):
     name: ClassVar[str] = "bucket"
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        sources = self.inputs["dedup"].shards()
+        verdicts = self.inputs["dedup"].all_digests(".parquet")
+        ingested = self.inputs["ingest"].all_digests(".parquet")
         inputs: dict[str, str] = {}
-        for shard in sources:
-            inputs |= self.inputs["dedup"].digests(shard, ".parquet")
-            inputs |= self.inputs["ingest"].digests(shard, ".parquet")
+        for shard, digests in verdicts.items():
+            inputs |= {**digests, **ingested[shard]}
         yield [Task(shard=PLAN, inputs=inputs)]
         yield list(self._shard_tasks())
 
@@ -116,14 +116,15 @@ class BucketStage(Stage[BucketConfig]):
         return self._write_shard(task, place)
 
     def _shard_tasks(self) -> Iterator[Task]:
+        ingested = self.inputs["ingest"].all_digests()
+        captions = self.inputs["recaption"].all_digests(".parquet")
         for shard, rows in _group(self.own.table(PLAN).to_pylist(), "shard").items():
             if not shard:
                 continue
             keys = json.dumps([(row["key"], row["source_shard"]) for row in rows])
             inputs = {f"plan/{shard}": hashlib.sha256(keys.encode()).hexdigest()}
             for source in sorted({row["source_shard"] for row in rows}):
-                inputs |= self.inputs["ingest"].digests(source)
-                inputs |= self.inputs["recaption"].digests(source, ".parquet")
+                inputs |= {**ingested[source], **captions[source]}
             yield Task(shard=shard, inputs=inputs, params={"bucket": rows[0]["bucket"]})
 
     def _write_plan(self, place: Place) -> Counter[str]:
@@ -133,14 +134,14 @@ class BucketStage(Stage[BucketConfig]):
                 "bucket: needs kept samples, got none; loosen the thresholds of filter"
             )
         buckets = make_buckets(self.config.area_px, self.config.step_px, self.config.max_aspect)
-        counts: Counter[str] = Counter({"in": len(rows)})
+        counts: Counter[str] = Counter()
         for row in rows:
             bucket = nearest_bucket(row["height"], row["width"], buckets)
             lost = crop_loss(row["height"], row["width"], bucket)
             row["status"] = OK if lost <= self.config.max_crop_frac else "crop_loss"
             row["bucket"] = bucket.name
             if row["status"] != OK:
-                counts["dropped.crop_loss"] += 1
+                counts.update(["in", "dropped.crop_loss"])
         rows = self._assign_shards(rows)
         with ShardWriter(place.out, PLAN, PLAN_SCHEMA, with_tar=False) as writer:
             for row in rows:
@@ -186,7 +187,7 @@ class BucketStage(Stage[BucketConfig]):
             for row in rows:
                 record, members = pictures[row["key"]]
                 writer.write({**record, "bucket": bucket.name}, members)
-        return Counter({"kept": len(rows)})
+        return Counter({"in": len(rows), "kept": len(rows)})
 
     def _resize(
         self, picture: Picture, height: int, width: int, captions: Mapping[str, str]

@@ -88,18 +88,15 @@ class DedupStage(Stage[DedupConfig]):
     name: ClassVar[str] = "dedup"
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        verdicts = self.inputs["filter"]
+        verdicts = self.inputs["filter"].all_digests(".parquet")
+        measured = self.inputs["annotate"].all_digests(".parquet")
+        ingested = self.inputs["ingest"].all_digests(".parquet")
         hashes: dict[str, str] = {}
-        for shard in verdicts.shards():
-            hashes |= verdicts.digests(shard, ".parquet")
-            hashes |= self.inputs["annotate"].digests(shard, ".parquet")
-            hashes |= self.inputs["ingest"].digests(shard, ".parquet")
+        for shard, digests in verdicts.items():
+            hashes |= {**digests, **measured[shard], **ingested[shard]}
         yield [Task(shard=CLUSTERS, inputs=hashes)]
         clusters = self.own.digests(CLUSTERS, ".parquet")
-        yield [
-            Task(shard=shard, inputs={**verdicts.digests(shard, ".parquet"), **clusters})
-            for shard in verdicts.shards()
-        ]
+        yield [Task(shard=shard, inputs={**verdicts[shard], **clusters}) for shard in verdicts]
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         if task.shard == CLUSTERS:

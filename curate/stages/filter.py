@@ -1,6 +1,9 @@
 """Judge every sample by thresholds on measured columns; no picture is opened.
 
 annotate columns -> RULES in order -> keep, reason (the first rule that fails), failed_rules (all)
+
+A shard is judged as whole columns: no Python object is made for a row, and only the columns of the
+active rules are read. Scores and outcomes are arrays [R, N], R rules in order by N rows.
 """
 
 from __future__ import annotations
@@ -8,15 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow.compute import call_function
 
-from curate.core.errors import ConfigError, StageError
+from curate.core.errors import ConfigError, ShardError, StageError
 from curate.core.manifest import Task
-from curate.core.schema import OK, VERDICT_FIELDS
-from curate.core.shard import ShardWriter
+from curate.core.schema import KEY, OK, STATUS, VERDICT_FIELDS
+from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import MapStage, Place
 
 # Rule -> the column it judges. The order is the order of judgement: cheap and certain rules first,
@@ -40,6 +45,10 @@ RULES: Mapping[str, str] = {
 
 VERDICT_SCHEMA = pa.schema([*VERDICT_FIELDS, ("failed_rules", pa.list_(pa.string()))])
 
+# What a rule says of a row: the codes of `judge`.
+PASSED, OUTSIDE, UNMEASURED = 0, 1, 2
+UNMEASURED_PREFIX = "unmeasured."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
@@ -55,7 +64,7 @@ class Bounds:
 
 
 # Ranges a threshold can sensibly have; outside, the rule would keep all or none.
-_RANGES: Mapping[str, tuple[float, float]] = {
+THRESHOLD_RANGES: Mapping[str, tuple[float, float]] = {
     "min_side": (0, 1e6),
     "aspect": (1, 1e6),
     "contrast": (0, 255),
@@ -110,14 +119,8 @@ class FilterConfig:
     def __post_init__(self) -> None:
         for rule in RULES:
             bounds: Bounds = getattr(self, rule)
-            low, high = _RANGES[rule]
-            for end in ("min", "max"):
-                value = getattr(bounds, end)
-                if value is not None and not low <= value <= high:
-                    raise ConfigError(
-                        f"filter.{rule}.{end}: must be in [{low:g}, {high:g}], got {value:g}; "
-                        "set it to null to switch it off"
-                    )
+            check_threshold(rule, "min", bounds.min)
+            check_threshold(rule, "max", bounds.max)
             if bounds.min is not None and bounds.max is not None and bounds.min > bounds.max:
                 raise ConfigError(
                     f"filter.{rule}: min must be <= max, got {bounds.min:g} > {bounds.max:g}; "
@@ -135,70 +138,132 @@ class FilterStage(MapStage[FilterConfig]):
     name: ClassVar[str] = "filter"
 
     def run(self, task: Task, place: Place) -> Counter[str]:
-        table = self.inputs["annotate"].table(task.shard)
         rules = self.config.active_rules()
-        failures = judge(_columns(table, rules), rules)
-        counts: Counter[str] = Counter()
+        table = read_measured(self.inputs["annotate"], task.shard, list(rules))
+        outcomes = judge(measured_scores(table, list(rules)), list(rules.values()))
+        verdicts = make_verdicts(table, outcomes, list(rules))
         with ShardWriter(place.out, task.shard, VERDICT_SCHEMA, with_tar=False) as writer:
-            keys, statuses = table["key"].to_pylist(), table["status"].to_pylist()
-            for key, status, failed in zip(keys, statuses, failures, strict=True):
-                row = _verdict(key, status, failed)
-                writer.write(row)
-                counts["in"] += 1
-                counts[_counter(row)] += 1
-        return counts
+            writer.write_table(verdicts)
+        return _count(verdicts)
 
 
-def judge(columns: Mapping[str, np.ndarray], rules: Mapping[str, Bounds]) -> list[list[str]]:
-    """List the rules that each row fails, in order of `rules`.
+def finished_config(verdicts: ShardSet, shard: str) -> FilterConfig:
+    """Read the thresholds that a finished shard was judged by, from its marker."""
+    config = verdicts.marker(shard).identity.config
+    return FilterConfig(**{rule: Bounds(**ends) for rule, ends in config.items()})
 
-    Args:
-        columns: rule -> float64 [N]; NaN where nothing was measured.
-        rules: rule -> bounds, inclusive.
+
+def check_threshold(rule: str, end: str, value: float | None) -> None:
+    """Refuse a threshold that would make its rule keep all or none.
+
+    Raises:
+        ConfigError: the value is outside the rule's range, or not a number.
+    """
+    low, high = THRESHOLD_RANGES[rule]
+    if value is not None and not low <= value <= high:
+        raise ConfigError(
+            f"filter.{rule}.{end}: must be in [{low:g}, {high:g}], got {value:g}; "
+            "set it to null to switch it off"
+        )
+
+
+def read_measured(annotated: ShardSet, shard: str, rules: Sequence[str]) -> pa.Table:
+    """Read key, status and the columns that some rules judge; nothing else leaves the disk.
+
+    Raises:
+        ShardError: the table cannot be read.
+        StageError: a rule's column was not measured.
+    """
+    try:
+        return annotated.table(shard, [KEY, STATUS, *(RULES[rule] for rule in rules)])
+    except ShardError:
+        measured = annotated.schema(shard).names
+        missing = [rule for rule in rules if RULES[rule] not in measured]
+        if not missing:
+            raise
+    raise StageError(
+        f"filter.{missing[0]}: needs column {RULES[missing[0]]}, which was not measured; "
+        f"add its annotator or set filter.{missing[0]}.min and .max to null"
+    )
+
+
+def measured_scores(table: pa.Table, rules: Sequence[str]) -> NDArray[np.float64]:
+    """Give the scores that some rules judge.
 
     Returns:
-        N lists; an unmeasured value fails as "unmeasured.<rule>", never passes.
+        [R, N]; NaN where nothing was measured.
     """
-    num_rows = len(next(iter(columns.values()))) if columns else 0
-    failures: list[list[str]] = [[] for _ in range(num_rows)]
-    for rule, bounds in rules.items():
-        values = columns[rule]
-        unmeasured = np.isnan(values)
-        low = -np.inf if bounds.min is None else bounds.min
-        high = np.inf if bounds.max is None else bounds.max
-        outside = ~unmeasured & ~((values >= low) & (values <= high))
-        for index in np.flatnonzero(outside | unmeasured):
-            failures[index].append(f"unmeasured.{rule}" if unmeasured[index] else rule)
-    return failures
+    scores = np.empty((len(rules), table.num_rows))
+    for row, rule in enumerate(rules):
+        scores[row] = table[RULES[rule]].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return scores
 
 
-def _columns(table: pa.Table, rules: Mapping[str, Bounds]) -> dict[str, np.ndarray]:
-    missing = [rule for rule in rules if RULES[rule] not in table.column_names]
-    if missing:
-        raise StageError(
-            f"filter.{missing[0]}: needs column {RULES[missing[0]]}, which was not measured; "
-            f"add its annotator or set filter.{missing[0]}.min and .max to null"
-        )
+def judge(scores: NDArray[np.float64], bounds: Sequence[Bounds]) -> NDArray[np.uint8]:
+    """Say of every rule and row whether the score is within the rule's bounds.
+
+    Args:
+        scores: [R, N]; NaN where nothing was measured.
+        bounds: of the R rules, inclusive.
+
+    Returns:
+        [R, N] of PASSED, OUTSIDE or UNMEASURED; the unmeasured never passes.
+    """
+    low = np.array([-np.inf if item.min is None else item.min for item in bounds])[:, None]
+    high = np.array([np.inf if item.max is None else item.max for item in bounds])[:, None]
+    outcomes = np.where((scores >= low) & (scores <= high), PASSED, OUTSIDE).astype(np.uint8)
+    outcomes[np.isnan(scores)] = UNMEASURED
+    return outcomes
+
+
+def make_verdicts(table: pa.Table, outcomes: NDArray[np.uint8], rules: Sequence[str]) -> pa.Table:
+    """Turn outcomes into verdicts; a sample that failed before keeps its status as its reason.
+
+    Args:
+        table: columns `key` and `status`, N rows.
+        outcomes: [R, N], as `judge` gives them.
+        rules: names of the R rules; the first that fails gives the reason.
+
+    Returns:
+        A table of VERDICT_SCHEMA, row for row.
+    """
+    is_ok = find_ok(table)
+    failed = (outcomes != PASSED).T & is_ok[:, None]  # [N, R]
+    # Rule r fails as name r when outside, as name R + r when unmeasured; name 2R is "", kept.
+    names = pa.array([*rules, *(UNMEASURED_PREFIX + rule for rule in rules), ""], pa.string())
+    codes = np.arange(len(rules)) + len(rules) * (outcomes == UNMEASURED).T  # [N, R]
+    last = ((0, 0), (0, 1))  # one more column, which fails where no rule does
+    first = np.pad(failed, last, constant_values=True).argmax(axis=1)  # [N]
+    codes_padded = np.pad(codes, last, constant_values=2 * len(rules))  # [N, R + 1]
+    reasons = codes_padded[np.arange(table.num_rows), first]  # [N]
+    starts = np.concatenate([[0], failed.sum(axis=1).cumsum()])  # [N + 1]
     columns = {
-        rule: table[RULES[rule]].cast(pa.float64()).to_numpy(zero_copy_only=False) for rule in rules
+        "key": table[KEY],
+        "status": table[STATUS],
+        "keep": is_ok & ~failed.any(axis=1),
+        "reason": _choose(is_ok, names.take(pa.array(reasons)), table[STATUS]),
+        "failed_rules": pa.ListArray.from_arrays(
+            pa.array(starts, pa.int32()), names.take(pa.array(codes[failed]))
+        ),
     }
-    return columns or {"": np.zeros(table.num_rows)}
+    return pa.table(columns, schema=VERDICT_SCHEMA)
 
 
-def _verdict(key: str, status: str, failed: Sequence[str]) -> dict[str, Any]:
-    if status != OK:
-        return {"key": key, "status": status, "keep": False, "reason": status, "failed_rules": []}
-    reason = failed[0] if failed else ""
-    return {
-        "key": key,
-        "status": OK,
-        "keep": not failed,
-        "reason": reason,
-        "failed_rules": list(failed),
-    }
+def find_ok(table: pa.Table) -> NDArray[np.bool_]:
+    """Tell which rows have the status ok: [N]."""
+    return call_function("equal", [table[STATUS], OK]).to_numpy()
 
 
-def _counter(row: Mapping[str, Any]) -> str:
-    if row["status"] != OK:
-        return f"failed.{row['status']}"
-    return "kept" if row["keep"] else f"dropped.{row['reason']}"
+def _choose(where: NDArray[np.bool_], yes: pa.Array, no: pa.ChunkedArray) -> pa.ChunkedArray:
+    return call_function("if_else", [pa.array(where), yes, no])
+
+
+def _count(verdicts: pa.Table) -> Counter[str]:
+    is_ok = find_ok(verdicts)
+    counts = Counter({"in": verdicts.num_rows})
+    for entry in verdicts["reason"].filter(pa.array(is_ok)).value_counts().to_pylist():
+        name = f"dropped.{entry['values']}" if entry["values"] else "kept"
+        counts[name] = entry["counts"]
+    for entry in verdicts[STATUS].filter(pa.array(~is_ok)).value_counts().to_pylist():
+        counts[f"failed.{entry['values']}"] = entry["counts"]
+    return +counts

@@ -11,11 +11,15 @@ from typing import ClassVar
 
 import pytest
 
+from curate.core.commit import Output
+from curate.core.engine import Outcome, run_stage
+from curate.core.engine_config import EngineConfig
 from curate.core.errors import ConfigError, StageError
-from curate.core.executor import EngineConfig, open_executor
+from curate.core.executor import open_executor
 from curate.core.manifest import Task
 from curate.core.shard import ShardSet
-from curate.core.stage import Outcome, Place, Stage, run_stage
+from curate.core.stage import Place, Stage
+from curate.core.store import LocalStore
 
 
 class Silent:
@@ -57,7 +61,8 @@ class EchoStage(Stage[EchoConfig]):
 
 def run(folder: Path, config: EchoConfig, engine: EngineConfig) -> tuple[int, dict[str, str]]:
     with open_executor(engine) as executor:
-        report = run_stage(EchoStage(config, {}, {}, seed=0), folder, executor, Silent())
+        output = Output(store=LocalStore(folder))
+        report = run_stage(EchoStage(config, {}, {}, seed=0), output, executor, Silent())
     return report.num_run, dict(report.quarantined)
 
 

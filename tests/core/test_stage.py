@@ -12,11 +12,14 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 
+from curate.core.commit import Output
+from curate.core.engine import Outcome, run_stage
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import State, Task, explain, find_marker
 from curate.core.schema import make_key
 from curate.core.shard import ShardSet, ShardWriter
-from curate.core.stage import Outcome, Place, Stage, identify, plan_wave, run_stage
+from curate.core.stage import Place, Stage, identify, plan_wave
+from curate.core.store import LocalStore
 
 SCHEMA = pa.schema([("key", pa.string()), ("status", pa.string()), ("value", pa.int64())])
 
@@ -56,7 +59,7 @@ class CountStage(Stage[CountConfig]):
             value = number * self.config.factor
             writer.write({"key": make_key(str(number)), "status": "ok", "value": value})
             if number == self.fail_on:
-                raise RuntimeError("killed")
+                raise KeyboardInterrupt
         return Counter({"in": 1, "kept": 1})
 
 
@@ -67,7 +70,7 @@ def make(config: CountConfig | None = None, numbers: tuple[int, ...] = (1, 2, 3)
 
 
 def run(stage: CountStage, folder: Path) -> int:
-    return run_stage(stage, folder, InlineExecutor(), Silent()).num_run
+    return run_stage(stage, Output(store=LocalStore(folder)), InlineExecutor(), Silent()).num_run
 
 
 def values(folder: Path) -> list[int]:
@@ -84,10 +87,10 @@ def test_a_second_run_does_nothing(tmp_path: Path) -> None:
 def test_a_changed_config_reruns_all_and_names_the_key(tmp_path: Path) -> None:
     run(make(), tmp_path)
     stage = make(CountConfig(factor=2))
-    marker = find_marker(tmp_path, "00000")
+    marker = find_marker(LocalStore(tmp_path), "00000")
     assert marker is not None
-    task = next(iter(stage.waves()))[0]
-    assert explain(marker.identity, identify(stage, task)) == ["config factor: 1 -> 2"]
+    new = next(identify(stage, next(iter(stage.waves()))))
+    assert explain(marker.identity, new) == ["config factor: 1 -> 2"]
     assert run(stage, tmp_path) == 3
     assert values(tmp_path) == [2, 4, 6]
 
@@ -110,7 +113,9 @@ def test_a_bumped_version_reruns_the_stage(tmp_path: Path) -> None:
         version: ClassVar[int] = 2
 
     stage = Newer(CountConfig(), {}, {}, seed=0)
-    states = [job.state for job in plan_wave(stage, next(iter(stage.waves())), tmp_path)]
+    states = [
+        job.state for job in plan_wave(stage, next(iter(stage.waves())), LocalStore(tmp_path))
+    ]
     assert states == [State.STALE] * 3
 
 
@@ -136,7 +141,7 @@ def test_shards_no_longer_planned_are_removed(tmp_path: Path) -> None:
 def test_a_task_that_dies_leaves_nothing_that_counts(tmp_path: Path) -> None:
     stage = make()
     stage.fail_on = 2
-    with pytest.raises(RuntimeError):
+    with pytest.raises(KeyboardInterrupt):
         run(stage, tmp_path)
     assert ShardSet(tmp_path).shards() == ["00000"]
     assert not (tmp_path / "stage.json").exists()
@@ -149,7 +154,7 @@ def test_an_interrupted_run_ends_byte_equal_to_a_straight_one(tmp_path: Path) ->
     run(make(), straight)
     stage = make()
     stage.fail_on = 3
-    with pytest.raises(RuntimeError):
+    with pytest.raises(KeyboardInterrupt):
         run(stage, broken)
     run(make(), broken)
     read = lambda folder: {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}  # noqa: E731

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from curate.core.commit import Output, commit
 from curate.core.image import encode_image
 from curate.core.manifest import Identity
 from curate.core.schema import make_key
 from curate.core.shard import ShardSet, ShardWriter
-from curate.core.stage import commit
+from curate.core.store import LocalStore
 from eval.compositional import Reading
 
 COLORS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (30, 60, 220)}
@@ -54,7 +55,13 @@ def make_shards(tmp_path: Path) -> MakeShards:
         identity = Identity(
             stage=stage, version=1, seed=0, config={}, models={}, inputs={}, params={}
         )
-        commit(out, folder, "00000", identity, dict(counts or {"in": len(rows)}))
+        commit(
+            out,
+            Output(store=LocalStore(folder)),
+            "00000",
+            identity,
+            dict(counts or {"in": len(rows)}),
+        )
         out.rmdir()
         return ShardSet(folder)
 

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.core.commit import Output, commit
 from curate.core.manifest import Identity
 from curate.core.shard import ShardSet, ShardWriter, npy_bytes
-from curate.core.stage import commit
+from curate.core.store import LocalStore
 
 CHANNELS, TEXT_DIM, POOLED_DIM, MAX_TOKENS = 4, 6, 5, 7
 SPACE: dict[str, Any] = {
@@ -88,7 +89,7 @@ def write_encoded(
     identity = Identity(
         stage="encode", version=1, seed=0, config={}, models={}, inputs={}, params={"shard": name}
     )
-    commit(out, folder, name, identity, {})
+    commit(out, Output(store=LocalStore(folder)), name, identity, {})
     out.rmdir()
 
 

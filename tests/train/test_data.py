@@ -144,9 +144,9 @@ def test_samples_without_a_weighted_caption_are_refused(make_encoded: Any) -> No
 def test_shards_of_two_vaes_are_refused(make_encoded: Any) -> None:
     make_encoded({"64x64": 1})
     shards = make_encoded({"64x64": 1, "32x64": 1}, folder="other", vae="another")
-    first = ShardSet(shards.folder.parent / "encode")
-    for path in first.folder.iterdir():
-        (shards.folder / path.name).write_bytes(path.read_bytes())
+    folder = shards.table_path("00000").parent
+    for path in (folder.parent / "encode").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ShardError, match="must come from the same VAE"):
         LatentSet(shards, MIX)
 

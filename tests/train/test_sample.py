@@ -11,10 +11,12 @@ import pytest
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from curate.core.commit import Output, commit
 from curate.core.errors import ConfigError, DataError, ModelError
 from curate.core.manifest import Identity
 from curate.core.shard import ShardSet, read_members
-from curate.core.stage import Place, commit
+from curate.core.stage import Place
+from curate.core.store import LocalStore
 from curate.models.packs import ModelRef
 from curate.models.weights import seeded_weights
 from pipelines.toyweb.fit_clip_model import build_network, write_clip, write_tokenizer
@@ -75,7 +77,7 @@ def trained(make_encoded: Any, tmp_path: Path, models: dict[str, ModelRef]) -> S
         stage="train", version=1, seed=0, config={}, models={}, inputs={}, params={}
     )
     (tmp_path / "train").mkdir()
-    commit(place.out, tmp_path / "train", task.shard, identity, {})
+    commit(place.out, Output(store=LocalStore(tmp_path / "train")), task.shard, identity, {})
     return ShardSet(tmp_path / "train")
 
 
@@ -207,7 +209,7 @@ def test_task_depends_on_its_prompts_and_not_on_their_path(
 def test_damaged_card_is_refused(
     trained: ShardSet, models: dict[str, ModelRef], tmp_path: Path
 ) -> None:
-    (trained.folder / "train.json").write_text("{}")
+    trained.store.write("train.json", b"{}")
     with pytest.raises(ModelError, match="must be written by train"):
         SampleStage(CONFIG, {"train": trained}, models, 0).setup()
 

@@ -1,0 +1,312 @@
+"""Write `ledger.parquet`: which stage kept, dropped or failed which sample, by rule and score.
+
+    tables of the finished stages, shard by shard -> rows of LEDGER_SCHEMA -> one parquet file
+
+Rows come in the order of stage, shard and row, so equal runs give equal bytes.
+
+    stage      rows                                     rule               score
+    ingest     every sample                             status if failed
+    annotate   samples with a status that is not ok     status
+    filter     every sample (all_rules: and every       first failing      as annotate measured
+               active rule, for samples that are ok)    rule (that rule)   it for that rule
+    dedup      samples that filter kept                 reason if dropped  distance
+    recaption  rejected attempts                        status
+    bucket     dropped samples of its plan              status
+
+A sample's own shard names the row, not the shard of bucket that it would have gone to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow.compute import SetLookupOptions, call_function
+
+from curate.core.commit import Output
+from curate.core.errors import DataError, ShardError
+from curate.core.manifest import finished_shards
+from curate.core.schema import KEY, STATUS
+from curate.core.shard import ShardSet
+from curate.core.store import Store
+from curate.stages.bucket import PLAN
+from curate.stages.filter import (
+    PASSED,
+    UNMEASURED,
+    UNMEASURED_PREFIX,
+    Bounds,
+    find_ok,
+    finished_config,
+    judge,
+    measured_scores,
+    read_measured,
+)
+from pipelines.inspect import read_run
+
+LEDGER = "ledger.parquet"
+KEPT, DROPPED, FAILED = "kept", "dropped", "failed"
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),  # "" when nothing spoke against it
+        pa.field("score", pa.float64()),
+        pa.field("threshold", pa.string(), nullable=False),  # ">= 0.3", "" where there is none
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+    ]
+)
+
+# Rows of a row group, at least, and rows of a plan read at once; chosen by us: some 10 MB.
+_GROUP_ROWS = 131_072
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSummary:
+    """Sum up a ledger: its path or URL, its rows, and their counts by stage and verdict."""
+
+    path: str
+    num_rows: int
+    counts: Mapping[str, Mapping[str, int]]
+
+
+def write_ledger(out: Store, *, all_rules: bool = False) -> LedgerSummary:
+    """Write the ledger of a run's finished shards; a stage that is absent is left out.
+
+    Args:
+        out: folder of the run.
+        all_rules: give a row for every active rule of filter instead of the first failing one.
+
+    Raises:
+        DataError: no stage has finished shards.
+        ShardError: the tables of two stages do not belong together.
+    """
+    stages = [name for name in read_run(out)["stages"] if name in _ROWS]
+    counts: dict[str, Counter[str]] = {}
+    temporary = Output(store=out).work / f"{LEDGER}.{os.getpid()}.partial"
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with pq.ParquetWriter(temporary, LEDGER_SCHEMA, compression="zstd") as writer:
+            for table in _grouped(rows for name in stages for rows in _ROWS[name](out, all_rules)):
+                writer.write_table(table)
+                _add_counts(counts, table)
+        if not counts:
+            raise DataError(f"{out.url}: must hold finished shards, got none; run `curate run`")
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        out.put(temporary, LEDGER)
+        out.sync()
+    finally:
+        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process works there
+            temporary.parent.rmdir()
+    num_rows = sum(count.total() for count in counts.values())
+    return LedgerSummary(path=f"{out.url}/{LEDGER}", num_rows=num_rows, counts=counts)
+
+
+def describe_ledger(summary: LedgerSummary) -> list[str]:
+    """Give the lines to print: a row for each stage, a column for each verdict."""
+    rows = [["stage", KEPT, DROPPED, FAILED]]
+    rows += [
+        [stage, *(f"{count.get(verdict, 0):,}" for verdict in (KEPT, DROPPED, FAILED))]
+        for stage, count in summary.counts.items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return [*lines, f"{summary.num_rows:,} rows in {summary.path}"]
+
+
+def _ingest_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    for shard, table in ShardSet(out.child("ingest")).tables([KEY, STATUS]):
+        is_ok = find_ok(table)
+        yield _rows(
+            "ingest",
+            shard,
+            table[KEY],
+            rule=_choose(is_ok, "", table[STATUS]),
+            verdict=_choose(is_ok, KEPT, FAILED),
+        )
+
+
+def _failed_rows(stage: str, out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    for shard, table in ShardSet(out.child(stage)).tables([KEY, STATUS]):
+        failed = table.filter(pa.array(~find_ok(table)))
+        yield _rows(stage, shard, failed[KEY], rule=failed[STATUS], verdict=FAILED)
+
+
+def _filter_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    annotated, verdicts = ShardSet(out.child("annotate")), ShardSet(out.child("filter"))
+    for shard, table in verdicts.tables([KEY, STATUS, "keep", "reason"]):
+        rules = finished_config(verdicts, shard).active_rules()
+        measured = read_measured(annotated, shard, list(rules))
+        if not measured[KEY].equals(table[KEY]):
+            raise ShardError(
+                f"{verdicts.url}: must have the keys of annotate, got others in shard {shard}; "
+                "run `curate run stage=filter`"
+            )
+        scores = measured_scores(measured, list(rules))
+        if all_rules and rules:
+            yield _rows_by_rule(shard, table, scores, rules)
+        else:
+            yield _rows_by_reason(shard, table, scores, rules)
+
+
+def _rows_by_reason(
+    shard: str, table: pa.Table, scores: NDArray[np.float64], rules: Mapping[str, Bounds]
+) -> pa.Table:
+    """Give one row a sample, with score [R, N] and threshold of its first failing rule."""
+    encoded = table["reason"].combine_chunks().dictionary_encode()
+    order = list(rules)
+    places = [
+        order.index(name) if name in rules else -1
+        for name in (
+            reason.removeprefix(UNMEASURED_PREFIX) for reason in encoded.dictionary.to_pylist()
+        )
+    ]
+    rule_index = np.array(places, int)[encoded.indices.to_numpy()]  # [N], -1: none
+    is_ok = find_ok(table)
+    rule_index[~is_ok] = -1
+    return _rows(
+        "filter",
+        shard,
+        table[KEY],
+        rule=table["reason"],
+        verdict=_choose(is_ok, _choose(table["keep"], KEPT, DROPPED), FAILED),
+        score=_pick(scores, rule_index, np.arange(table.num_rows)),
+        threshold=_threshold_texts(rules).take(pa.array(rule_index % (len(rules) + 1))),
+    )
+
+
+def _rows_by_rule(
+    shard: str, table: pa.Table, scores: NDArray[np.float64], rules: Mapping[str, Bounds]
+) -> pa.Table:
+    """Give a row for each sample and rule, and one for each sample that failed before."""
+    is_ok = find_ok(table)
+    repeats = np.where(is_ok, len(rules), 1)
+    row = np.repeat(np.arange(table.num_rows), repeats)  # [M], row of the sample
+    nth = np.arange(len(row)) - np.repeat(repeats.cumsum() - repeats, repeats)
+    rule_index = np.where(is_ok[row], nth, -1)  # [M], -1: none
+    outcome = judge(scores, list(rules.values()))[rule_index, row]  # [M]
+    names = pa.array([*rules, *(UNMEASURED_PREFIX + rule for rule in rules)])
+    named = names.take(pa.array(nth + len(rules) * (outcome == UNMEASURED)))
+    return _rows(
+        "filter",
+        shard,
+        table[KEY].take(pa.array(row)),
+        rule=_choose(is_ok[row], named, table[STATUS].take(pa.array(row))),
+        verdict=_choose(is_ok[row], _choose(outcome == PASSED, KEPT, DROPPED), FAILED),
+        score=_pick(scores, rule_index, row),
+        threshold=_threshold_texts(rules).take(pa.array(rule_index % (len(rules) + 1))),
+    )
+
+
+def _dedup_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    judged = ShardSet(out.child("filter"))
+    for shard, table in ShardSet(out.child("dedup")).tables([KEY, "keep", "reason", "distance"]):
+        before = judged.table(shard, [KEY, "keep"])
+        kept = SetLookupOptions(value_set=before.filter(before["keep"])[KEY].combine_chunks())
+        reached = table.filter(call_function("is_in", [table[KEY]], kept))
+        yield _rows(
+            "dedup",
+            shard,
+            reached[KEY],
+            rule=reached["reason"],
+            verdict=_choose(reached["keep"], KEPT, DROPPED),
+            score=reached["distance"].cast(pa.float64()),
+        )
+
+
+def _bucket_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    """Read the plan in parts: it has a row for every kept sample of all shards."""
+    planned = ShardSet(out.child("bucket"))
+    if PLAN not in finished_shards(planned.store):
+        return
+    with pq.ParquetFile(planned.table_path(PLAN)) as file:
+        for batch in file.iter_batches(_GROUP_ROWS, columns=[KEY, STATUS, "source_shard"]):
+            table = pa.Table.from_batches([batch])
+            dropped = table.filter(pa.array(~find_ok(table)))
+            shards = dropped["source_shard"]
+            yield _rows("bucket", shards, dropped[KEY], rule=dropped[STATUS], verdict=DROPPED)
+
+
+_ROWS: Mapping[str, Callable[[Store, bool], Iterator[pa.Table]]] = {
+    "ingest": _ingest_rows,
+    "annotate": partial(_failed_rows, "annotate"),
+    "filter": _filter_rows,
+    "dedup": _dedup_rows,
+    "recaption": partial(_failed_rows, "recaption"),
+    "bucket": _bucket_rows,
+}
+
+
+def _rows(
+    stage: str,
+    shard: str | pa.ChunkedArray,
+    keys: pa.ChunkedArray,
+    *,
+    rule: Any,
+    verdict: Any,
+    score: Any = None,
+    threshold: Any = "",
+) -> pa.Table:
+    """Make rows of the ledger; a text stands for a column of it."""
+    values = [keys, stage, rule, score, threshold, verdict, shard]
+    columns = [
+        pa.repeat(pa.scalar(value, item.type), len(keys))
+        if value is None or isinstance(value, str)
+        else value
+        for item, value in zip(LEDGER_SCHEMA, values, strict=True)
+    ]
+    return pa.table(columns, schema=LEDGER_SCHEMA)
+
+
+def _choose(where: Any, yes: Any, no: Any) -> Any:
+    mask = pa.array(where) if isinstance(where, np.ndarray) else where
+    return call_function("if_else", [mask, yes, no])
+
+
+def _pick(
+    scores: NDArray[np.float64], rule_index: NDArray[np.int64], row: NDArray[np.int64]
+) -> pa.Array:
+    """Take scores [R, N] at some rules and rows; null where unmeasured and at rule -1."""
+    none = np.full((1, scores.shape[1]), np.nan)
+    return pa.array(np.concatenate([scores, none])[rule_index, row], from_pandas=True)
+
+
+def _threshold_texts(rules: Mapping[str, Bounds]) -> pa.Array:
+    """Spell the bounds of the R rules and, last, of none: [R + 1]."""
+    texts: list[str] = []
+    for bounds in rules.values():
+        ends = [f">= {bounds.min:.12g}"] if bounds.min is not None else []
+        ends += [f"<= {bounds.max:.12g}"] if bounds.max is not None else []
+        texts.append(" and ".join(ends))
+    return pa.array([*texts, ""], pa.string())
+
+
+def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Join small tables into row groups worth reading."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) >= _GROUP_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _add_counts(counts: dict[str, Counter[str]], table: pa.Table) -> None:
+    for entry in table.group_by(["stage", "verdict"]).aggregate([([], "count_all")]).to_pylist():
+        counts.setdefault(entry["stage"], Counter())[entry["verdict"]] += entry["count_all"]

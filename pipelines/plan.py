@@ -1,0 +1,107 @@
+"""Say what of a pipeline is done, what would run and why; refuse to build on what is not done."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from curate.core.errors import StageError
+from curate.core.manifest import SUMMARY, State, explain
+from curate.core.shard import ShardSet
+from curate.core.stage import plan_wave
+from curate.core.store import open_store
+from pipelines.config import RunConfig
+from pipelines.run import Request, build_stage, reads_of
+from pipelines.table import STAGES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """Say how much of one stage is done and why the rest would run.
+
+    Args:
+        states: number of shards in each state.
+        reasons: what changed -> number of stale shards that it concerns, most first.
+        waits_for: the stage that has to run first; "" when none has to.
+        closed: whether the stage has run to its end.
+    """
+
+    stage: str
+    states: Mapping[State, int]
+    reasons: Mapping[str, int]
+    waits_for: str = ""
+    closed: bool = True
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether nothing of the stage would run; quarantined shards do not by themselves."""
+        return not self.waits_for and not (self.states.keys() - {State.DONE, State.QUARANTINED})
+
+
+def plan_request(request: Request) -> list[StagePlan]:
+    """Plan every chosen stage, without running anything."""
+    from pipelines.inputs import describe_input
+
+    config = describe_input(request.config)
+    plans: dict[str, StagePlan] = {}
+    for name in [name for name in STAGES if name in request.config.stages]:
+        plans[name] = _plan_stage(name, request.pipeline, config, plans)
+    return [plans[name] for name in request.chosen]
+
+
+def check_inputs(request: Request, config: RunConfig) -> None:
+    """Refuse to build on stages that are not part of this run and are not done for this config.
+
+    With `keep_stale` finished outputs of another config are read as they are, and said.
+
+    Raises:
+        StageError: with the stage and what changed.
+    """
+    outside = [name for name in STAGES if name in config.stages and name not in request.chosen]
+    needed = {other for name in request.chosen for other in reads_of(name, config)} & set(outside)
+    plans: dict[str, StagePlan] = {}
+    for name in outside:
+        if needed <= plans.keys():
+            return
+        plan = plans[name] = _plan_stage(name, request.pipeline, config, plans)
+        if name not in needed or (plan.fresh and plan.closed):
+            continue
+        why = "; ".join(list(plan.reasons)[:2]) or (
+            f"{plan.waits_for} must run first" if plan.waits_for else "it has not run to its end"
+        )
+        if config.keep_stale and plan.closed:
+            logger.warning("keep_stale: %s is read as it is, though %s", name, why)
+            continue
+        raise StageError(
+            f"stage={','.join(request.chosen)}: needs {name} to be done for this config, got: "
+            f"{why}; run `curate run pipeline={request.pipeline} stage={name}` first, leave out "
+            "stage=, or read it as it is with keep_stale=true"
+        )
+
+
+def _plan_stage(
+    name: str, pipeline: str, config: RunConfig, plans: Mapping[str, StagePlan]
+) -> StagePlan:
+    store = open_store(config.out).child(name)
+    closed = store.exists(SUMMARY)
+    waiting = [other for other in reads_of(name, config) if other in plans]
+    waiting = [other for other in waiting if not plans[other].fresh]
+    if waiting:
+        known = len(ShardSet(store).shards())
+        stale = {State.STALE: known} if known else {}
+        return StagePlan(stage=name, states=stale, reasons={}, waits_for=waiting[0], closed=closed)
+    stage = build_stage(name, pipeline, config)
+    states: Counter[State] = Counter()
+    reasons: Counter[str] = Counter()
+    for tasks in stage.waves():
+        jobs = plan_wave(stage, tasks, store, retry_quarantined=config.retry_quarantined)
+        states.update(job.state for job in jobs)
+        for job in jobs:
+            reasons.update(explain(job.old, job.identity) if job.old else ())
+        if any(job.state is not State.DONE for job in jobs if job.task.shard.startswith("_")):
+            break  # what later waves hold depends on this one
+    return StagePlan(stage=name, states=states, reasons=dict(reasons.most_common()), closed=closed)

@@ -1,0 +1,262 @@
+"""A sweep counts what filter would keep at other thresholds, exactly and without writing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curate.core.commit import Output, commit
+from curate.core.errors import ConfigError, DataError
+from curate.core.manifest import SUMMARY, Identity, Task
+from curate.core.schema import OK, make_key
+from curate.core.shard import ShardSet, ShardWriter
+from curate.core.stage import Place, plain_config
+from curate.core.store import LocalStore
+from curate.stages.filter import RULES, Bounds, FilterConfig, FilterStage
+from pipelines.inspect import RUN_FILE
+from pipelines.sweep import describe_sweep, parse_axes, sweep, write_combinations
+
+
+def finish(
+    folder: Path, shard: str, rows: pa.Table, config: Mapping[str, Any] | None = None
+) -> None:
+    """Commit one finished shard of a stage, as the engine does."""
+    work = folder / ".work"
+    work.mkdir(parents=True)
+    with ShardWriter(work, shard, rows.schema, with_tar=False) as writer:
+        writer.write_table(rows)
+    identity = Identity(
+        stage=folder.name, version=1, seed=0, config=config or {}, models={}, inputs={}, params={}
+    )
+    commit(work, Output(store=LocalStore(folder)), shard, identity, {"in": rows.num_rows})
+    work.rmdir()
+
+
+def make_run(
+    out: Path,
+    columns: Mapping[str, Sequence[Any]],
+    statuses: Sequence[str] = (),
+    *,
+    num_shards: int = 1,
+    **bounds: Bounds,
+) -> Path:
+    """Write annotate's shards and the filter run over them, finished."""
+    num_rows = len(next(iter(columns.values())))
+    table = pa.table(
+        {
+            "key": [make_key(str(row)) for row in range(num_rows)],
+            "status": list(statuses) or [OK] * num_rows,
+            **{RULES[rule]: pa.array(values, pa.float32()) for rule, values in columns.items()},
+        }
+    )
+    config = FilterConfig(**bounds)
+    stage = FilterStage(config, {"annotate": ShardSet(out / "annotate")}, {}, 0)
+    for index in range(num_shards):
+        shard = f"{index:05d}"
+        size = -(-num_rows // num_shards)
+        finish(out / "annotate", shard, table.slice(index * size, size))
+        place = out / "verdicts"
+        place.mkdir()
+        stage.run(Task(shard=shard, inputs={}), Place(out=place, scratch=place))
+        verdicts = ShardSet(place).table(shard)
+        (place / f"{shard}.parquet").unlink()
+        place.rmdir()
+        finish(out / "filter", shard, verdicts, plain_config(config))
+    (out / "filter" / SUMMARY).write_text("{}")
+    (out / RUN_FILE).write_text(json.dumps({"pipeline": "base", "stages": ["annotate", "filter"]}))
+    return out
+
+
+def refusal(arguments: Sequence[str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_axes(arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_threshold_is_inclusive_at_both_ends(tmp_path: Path) -> None:
+    out = make_run(tmp_path, {"similarity": [0.25, 0.5, 0.75]})
+    found = sweep(
+        LocalStore(out), ["filter.similarity.min=0.25,0.5,0.75", "filter.similarity.max=0.5,0.75"]
+    )
+    assert found.kept["filter.similarity.min"].tolist() == [3, 2, 1]
+    assert found.kept["filter.similarity.max"].tolist() == [2, 3]
+    assert found.combinations.tolist() == [[2, 3], [1, 2], [0, 1]]
+
+
+def test_a_range_includes_its_end_and_has_no_float_error() -> None:
+    (axis,) = parse_axes(["filter.similarity.min=0.20:0.34:0.02"])
+    assert axis.thresholds == (0.2, 0.22, 0.24, 0.26, 0.28, 0.3, 0.32, 0.34)
+
+
+def test_a_range_stops_before_an_end_that_no_step_meets() -> None:
+    (axis,) = parse_axes(["filter.aesthetic.max=4:5:0.4"])
+    assert axis.thresholds == (4.0, 4.4, 4.8)
+
+
+def test_a_list_is_sorted_and_a_single_value_stands_alone() -> None:
+    several, one = parse_axes(["filter.aesthetic.min=5,4,4.5,4", "filter.nsfw.max=0.5"])
+    assert several.thresholds == (4.0, 4.5, 5.0)
+    assert one.thresholds == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("filter.similarity.min=", "filter.similarity.min: must be plain numbers, got ''"),
+        ("filter.similarity.min", "filter.similarity.min: must be plain numbers"),
+        ("filter.similarity.min=0.2:0.3", "must be low:high:step, a comma list or one value"),
+        ("filter.similarity.min=0.1,0.2:0.3:0.1", "must be low:high:step"),
+        ("filter.similarity.min=0.2:x:0.1", "must be plain numbers, got 'x'"),
+        ("filter.similarity.min=nan", "must be plain numbers, got 'nan'"),
+        ("filter.similarity.min=0.2:0.3:1e-999999", "must be plain numbers"),
+        ("filter.similarity.min=0.2:0.3:0", "needs low <= high and step > 0"),
+        ("filter.similarity.min=0.3:0.2:0.1", "needs low <= high and step > 0"),
+        ("filter.similarity.min=0.2:0.3:1e-12", "must have at most 1,000,000 steps"),
+        ("filter.similarity.min=0.2:1.5:0.1", "must be in [-1, 1], got 1.5"),
+        ("filter.nsfw.max=-1", "filter.nsfw.max: must be in [0, 1], got -1"),
+        ("filter.similarty.min=0.2", "with RULE among min_side, aspect"),
+        ("filter.similarity.mid=0.2", "filter.similarity.mid: must be filter.RULE.min"),
+        ("dedup.phash_radius=2,3", "dedup.phash_radius: must be filter.RULE.min"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(text: str, message: str) -> None:
+    assert message in refusal([text])
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    assert "must be given once" in refusal(["filter.nsfw.max=0.1", "filter.nsfw.max=0.2"])
+
+
+def test_nothing_to_sweep_is_refused() -> None:
+    assert "needs a threshold to sweep" in refusal([])
+
+
+def test_more_than_a_million_combinations_are_refused() -> None:
+    texts = [f"filter.{rule}.min=0:1:0.001" for rule in ("nsfw", "watermark")]
+    assert "at most 1,000,000 combinations, got 1,002,001" in refusal(texts)
+
+
+def test_a_column_that_was_not_measured_is_refused(tmp_path: Path) -> None:
+    out = make_run(tmp_path, {"similarity": [0.5]})
+    with pytest.raises(ConfigError, match=r"filter\.nsfw: needs column nsfw\.score"):
+        sweep(LocalStore(out), ["filter.nsfw.max=0.5"])
+
+
+def test_a_folder_without_a_finished_filter_is_refused(tmp_path: Path) -> None:
+    out = make_run(tmp_path, {"similarity": [0.5]})
+    (out / "filter" / SUMMARY).unlink()
+    with pytest.raises(DataError, match=r"filter: must be a finished stage"):
+        sweep(LocalStore(out), ["filter.similarity.min=0.5"])
+    with pytest.raises(ConfigError, match="must be a folder made by"):
+        sweep(LocalStore(tmp_path / "nowhere"), ["filter.similarity.min=0.5"])
+
+
+def test_each_key_is_swept_with_the_other_thresholds_of_the_run(tmp_path: Path) -> None:
+    columns = {"similarity": [0.1, 0.3, 0.5], "aesthetic": [6, 4, 5], "nsfw": [0, 0, 1]}
+    bounds = {"similarity": Bounds(min=0.2), "aesthetic": Bounds(min=5), "nsfw": Bounds(max=0.5)}
+    out = make_run(tmp_path, columns, **bounds)
+    found = sweep(LocalStore(out), ["filter.similarity.min=0,0.4", "filter.aesthetic.min=4,5"])
+    assert (found.num_samples, found.num_kept) == (3, 0)
+    assert found.kept["filter.similarity.min"].tolist() == [1, 0]  # aesthetic stays >= 5
+    assert found.kept["filter.aesthetic.min"].tolist() == [1, 0]  # similarity stays >= 0.2
+    assert found.combinations.tolist() == [[2, 1], [0, 0]]
+
+
+def test_the_unmeasured_and_the_failed_never_survive(tmp_path: Path) -> None:
+    columns = {"similarity": [None, 0.5, 0.5], "nsfw": [0.0, None, 0.0]}
+    out = make_run(tmp_path, columns, [OK, OK, "http_404"])
+    found = sweep(LocalStore(out), ["filter.similarity.min=-1", "filter.nsfw.max=1"])
+    assert found.kept["filter.similarity.min"].tolist() == [1]
+    assert found.combinations.tolist() == [[0]]
+
+
+def test_counts_equal_those_of_filter_run_at_every_combination(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rules = ("watermark", "nsfw", "similarity", "aesthetic")
+    columns: dict[str, list[Any]] = {
+        rule: [None if rng.random() < 0.05 else round(rng.random(), 1) for _ in range(300)]
+        for rule in rules
+    }
+    statuses = rng.choice([OK, OK, OK, "http_404"], 300).tolist()
+    run = {"nsfw": Bounds(max=0.8), "similarity": Bounds(min=0.2, max=0.9)}
+    swept = {
+        ("similarity", "min"): (0.1, 0.3, 0.5),
+        ("similarity", "max"): (0.4, 0.7),
+        ("aesthetic", "min"): (0.2, 0.5, 0.9),
+        ("watermark", "max"): (0.0, 0.5, 1.0),
+    }
+    out = make_run(tmp_path, columns, statuses, num_shards=3, **run)
+    texts = [
+        f"filter.{rule}.{end}={','.join(map(str, values))}" for (rule, end), values in swept.items()
+    ]
+    found = sweep(LocalStore(out), texts)
+
+    def survivors(chosen: Mapping[tuple[str, str], float]) -> int:
+        ends = {(rule, end): getattr(run.get(rule, Bounds()), end)
+                for rule in rules for end in ("min", "max")} | dict(chosen)  # fmt: skip
+        return sum(
+            statuses[row] == OK
+            and all(_fits(columns[rule][row], ends[rule, "min"], ends[rule, "max"])
+                    for rule in rules)
+            for row in range(300)
+        )  # fmt: skip
+
+    assert found.num_kept == survivors({})
+    for (rule, end), values in swept.items():
+        expected = [survivors({(rule, end): value}) for value in values]
+        assert found.kept[f"filter.{rule}.{end}"].tolist() == expected
+    for places in itertools.product(*(range(len(values)) for values in swept.values())):
+        chosen = {
+            key: values[place] for (key, values), place in zip(swept.items(), places, strict=True)
+        }
+        assert found.combinations[places] == survivors(chosen)
+
+
+def _fits(value: float | None, low: float | None, high: float | None) -> bool:
+    """Judge one value the plain way, as annotate stores it: in single precision."""
+    if low is None and high is None:
+        return True
+    if value is None:
+        return False
+    stored = float(np.float32(value))
+    return (low is None or stored >= low) and (high is None or stored <= high)
+
+
+def test_a_sweep_writes_nothing(tmp_path: Path) -> None:
+    out = make_run(tmp_path, {"similarity": [0.5]})
+    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
+    sweep(LocalStore(out), ["filter.similarity.min=0:1:0.1"])
+    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
+
+
+def test_one_key_prints_one_table(tmp_path: Path) -> None:
+    out = make_run(tmp_path, {"similarity": [0.25, 0.5, 0.75, 1.0]}, similarity=Bounds(min=0.5))
+    assert describe_sweep(sweep(LocalStore(out), ["filter.similarity.min=0.5,1"])) == [
+        "4 samples; the thresholds of the run keep 3 (75.00 %)",
+        "",
+        "filter.similarity.min, all other rules as in the run",
+        "threshold  kept   kept %",
+        "      0.5     3  75.00 %",
+        "        1     1  25.00 %",
+    ]
+
+
+def test_many_combinations_are_cut_in_print_and_whole_in_csv(tmp_path: Path) -> None:
+    out = make_run(tmp_path, {"similarity": [0.25, 0.5], "nsfw": [0.5, 1.0]})
+    found = sweep(LocalStore(out), ["filter.similarity.min=0:0.9:0.1", "filter.nsfw.max=0.1:1:0.1"])
+    lines = describe_sweep(found)
+    assert lines[-1] == "... the first 50 of 100; csv=PATH writes all"
+    assert lines[-52].split() == ["similarity.min", "nsfw.max", "kept", "kept", "%"]
+    write_combinations(found, tmp_path / "all.csv")
+    rows = (tmp_path / "all.csv").read_text().splitlines()
+    assert rows[0] == "filter.similarity.min,filter.nsfw.max,kept,kept_frac"
+    assert rows[5] == "0.0,0.5,1,0.5"
+    assert len(rows) == 101
