@@ -18,18 +18,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from curate.core.errors import SampleError
+from curate.core.errors import SAMPLE_FAULTS, SampleError
 from curate.models.packs import ModelRef
 
 logger = logging.getLogger(__name__)
 
 Column = Sequence[Any] | NDArray[Any]
 """One value for each sample of a batch; None where it could not be measured."""
-
-# What one bad picture raises in PIL, numpy and the models. ImportError, NameError, MemoryError and
-# the like are faults of the program or the machine and are never taken for a sample's.
-SAMPLE_FAULTS = (SampleError, OSError, ValueError, ArithmeticError)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:

@@ -16,7 +16,8 @@ from PIL import Image
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "error"]
+CAPTIONER_ERROR = "captioner_error"
 SamplingValue = str | int | float | bool
 
 
@@ -65,9 +66,10 @@ class CaptionAttempt:
         template: id and version of the instruction, e.g. "detailed-v1".
         prompt: the instruction as the model got it, rendered by its processor.
         sampling: the settings of the sampler.
-        finish_reason: "stop" when the model ended by itself, "length" when it was cut off.
+        finish_reason: "stop" when the model ended by itself, "length" when it was cut off,
+            "error" when it failed on the picture.
         num_tokens: tokens written, the end token included.
-        status: "ok" or the reject reason of `judge.judge_caption`.
+        status: "ok", the reject reason of `judge.judge_caption`, or "captioner_error".
     """
 
     style: str
@@ -79,6 +81,21 @@ class CaptionAttempt:
     finish_reason: FinishReason
     num_tokens: int
     status: str
+
+
+def failed_attempt(style: str, error: Exception) -> CaptionAttempt:
+    """Record that the captioner failed on a picture."""
+    return CaptionAttempt(
+        style=style,
+        text_raw=f"{type(error).__name__}: {error}"[:300],
+        text="",
+        template=TEMPLATES[style].name,
+        prompt="",
+        sampling={},
+        finish_reason="error",
+        num_tokens=0,
+        status=CAPTIONER_ERROR,
+    )
 
 
 class Captioner(Protocol):

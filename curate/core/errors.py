@@ -54,3 +54,8 @@ class SampleError(Exception):
         super().__init__(f"{status}: {detail}" if detail else status)
         self.status = status
         self.detail = detail
+
+
+# What one bad picture raises in PIL, numpy and the models. ImportError, NameError, MemoryError and
+# the like are faults of the program or the machine and are never taken for a sample's.
+SAMPLE_FAULTS = (SampleError, OSError, ValueError, ArithmeticError)

@@ -165,8 +165,9 @@ class RemoteStore:
         """Write a file unless it exists; of many callers exactly one is told True.
 
         On S3 a PUT with `If-None-Match: *`, of an object that carries its writer's mark: a caller
-        whose answer was lost still learns that it won. Elsewhere it is as exclusive as the
-        fsspec class: gcsfs matches the generation, memory and most others look first.
+        whose answer was lost still learns that it won. A server that ignores the header (s3rver
+        does) leaves a window between look and write, and so does memory:// and any fsspec class
+        without an exclusive write of its own; gcsfs matches the object's generation.
         """
         mark = uuid.uuid4().hex
         options: dict[str, Any] = {"Metadata": {_WRITER: mark}} if self.url.startswith(_S3) else {}
@@ -180,7 +181,7 @@ class RemoteStore:
                 return bool(options) and system.metadata(path).get(_WRITER) == mark
             return True
 
-        return self._attempt("writable", name, create)
+        return not self.exists(name) and self._attempt("writable", name, create)
 
     def put(self, path: Path, name: str) -> None:
         """Upload a local file, in parts when it is large; the local file stays."""

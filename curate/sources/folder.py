@@ -87,8 +87,8 @@ class FolderSource:
             for name in chosen:
                 if name not in found:
                     raise DataError(
-                        f"{place_of(self._store, name)}: must stay while the run reads it, got no file; "
-                        "run again"
+                        f"{place_of(self._store, name)}: must stay while the run reads it, got "
+                        "no file; run again"
                     )
                 caption = found.get(caption_name(name), b"")
                 yield name, found[name], caption.decode("utf-8", errors="replace").strip()

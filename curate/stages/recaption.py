@@ -6,6 +6,7 @@ ingest tar + dedup verdicts -> captioner, all styles -> judged attempts -> capti
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +14,23 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curate.captioners.table import TEMPLATES, CaptionAttempt, Captioner, load_captioner
+from curate.captioners.table import (
+    CAPTIONER_ERROR,
+    TEMPLATES,
+    CaptionAttempt,
+    Captioner,
+    failed_attempt,
+    load_captioner,
+)
 from curate.core.batches import batched
-from curate.core.errors import ConfigError
+from curate.core.errors import SAMPLE_FAULTS, ConfigError
 from curate.core.manifest import Task
 from curate.core.schema import OK
 from curate.core.shard import ShardWriter
 from curate.core.stage import MapStage, Place
 from curate.stages.pictures import Picture, read_pictures
+
+logger = logging.getLogger(__name__)
 
 CAPTION_SCHEMA = pa.schema(
     [
@@ -91,10 +101,25 @@ class RecaptionStage(MapStage[RecaptionConfig]):
         return counts
 
     def _caption(self, batch: Sequence[Picture]) -> list[tuple[Picture, list[CaptionAttempt]]]:
+        """Caption a batch; a picture the captioner fails on gets rejected attempts.
+
+        Raises:
+            OSError, ValueError, ArithmeticError: it failed on every one of several pictures, which
+                is a fault of the captioner and not of a picture.
+        """
         styles = self.config.styles
-        attempts = self.captioner.caption([picture.image for picture in batch], styles)
+        try:
+            attempts = self.captioner.caption([picture.image for picture in batch], styles)
+        except SAMPLE_FAULTS as error:
+            if len(batch) == 1:
+                logger.warning("%s could not caption %s: %s", self.name, batch[0].key, error)
+                return [(batch[0], [failed_attempt(style, error) for style in styles])]
+            alone = [self._caption([picture])[0] for picture in batch]
+            if all(attempts[0].status == CAPTIONER_ERROR for _, attempts in alone):
+                raise
+            return alone
         return [
-            (picture, attempts[i * len(styles) : (i + 1) * len(styles)])
+            (picture, list(attempts[i * len(styles) : (i + 1) * len(styles)]))
             for i, picture in enumerate(batch)
         ]
 

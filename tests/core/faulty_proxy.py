@@ -6,6 +6,7 @@ client -> FaultyProxy -> server; `plan(number, method, path)` names the fault of
     "reset"   close the connection, pass nothing on
     "stall"   stay silent, pass nothing on
     "lost"    pass it on, close instead of answering
+    "deaf"    pass it on without its condition (If-None-Match)
     "cut"     close in the middle of the answer's body
     "500"     answer InternalError; likewise 403, 404, 412 and 503 as in `_CODES`
 """
@@ -145,6 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self, body: bytes, fault: str) -> None:
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_HEADERS}
+        if fault == "deaf":
+            headers = {k: v for k, v in headers.items() if k.lower() != "if-none-match"}
         with contextlib.closing(
             http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
         ) as behind:

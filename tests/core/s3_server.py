@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec.config
@@ -14,6 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
+from curate.core import remote_store
 from tests.core.faulty_proxy import FaultyProxy, serve_proxy
 
 ENVIRONMENT = {
@@ -53,6 +55,9 @@ def use_s3(proxy: FaultyProxy, **config: Any) -> Iterator[str]:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         patch.setitem(fsspec.config.conf, "s3", options)
+        # The shortest of botocore's random pauses, and short ones of our own.
+        patch.setattr("botocore.retryhandler.random", SimpleNamespace(random=lambda: 0.001))
+        patch.setattr(remote_store, "_PAUSE_S", 0.001)
         bucket = f"bucket-{uuid.uuid4().hex[:8]}"
         S3FileSystem().mkdir(bucket)
         proxy.restart()
