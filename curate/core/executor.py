@@ -103,7 +103,7 @@ class DaskExecutor:
         causes = ["its worker process died"]
         while len(causes) < self._config.tries:
             try:
-                return self._result(task.submit(job, suffix=f"/alone{len(causes)}"))
+                return self._result(task.submit(job, suffix=f"-alone{len(causes)}"))
             except KilledWorker:
                 causes.append("its worker process died")
         return Outcome(shard=job.task.shard, causes=tuple(causes), gave_up=True)
@@ -111,9 +111,11 @@ class DaskExecutor:
     def _result(self, future: Any) -> Outcome:
         from concurrent.futures import CancelledError
 
+        from distributed.comm.core import CommClosedError
+
         try:
             return future.result()
-        except CancelledError as error:
+        except (CancelledError, CommClosedError) as error:
             raise StageError(
                 f"engine: must keep its Dask scheduler, got a lost connection to "
                 f"{self._config.address or 'it'}; start it again and run the same line"
@@ -152,7 +154,8 @@ class _Submission:
 
     def submit(self, job: Job, suffix: str = "") -> Any:
         token = self._output.claim.token[:8] if self._output.claim else ""
-        key = f"{self._stage.name}/{job.task.shard}/{job.identity.fingerprint[:16]}{token}{suffix}"
+        # Dask groups keys by what stands before the first dash and a digit, and keeps the groups.
+        key = f"{self._stage.name}-{job.task.shard}-{job.identity.fingerprint[:16]}{token}{suffix}"
         return self._client.submit(
             _run_on_worker,
             self._stage,

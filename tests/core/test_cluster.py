@@ -1,0 +1,190 @@
+"""Scheduler and workers as processes of their own: joined, shared, and lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import cloudpickle
+import pytest
+
+from curate.core.commit import Output
+from curate.core.engine import Outcome, StageReport, run_stage
+from curate.core.engine_config import EngineConfig, StageHint
+from curate.core.errors import ConfigError, StageError
+from curate.core.executor import open_executor
+from curate.core.manifest import Task
+from curate.core.shard import ShardSet
+from curate.core.stage import Place, Stage
+from curate.core.store import LocalStore
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
+
+LIMIT_S = 60
+
+
+class Silent:
+    def start(self, stage: str, *, todo: int, done: int) -> None: ...
+
+    def advance(self, outcome: Outcome) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    num_tasks: int = 6
+    gate: str = ""
+
+
+class GateStage(Stage[GateConfig]):
+    """Write the name of the input folder; tasks after the first wait until the gate is there."""
+
+    name: ClassVar[str] = "gate"
+
+    def waves(self) -> Iterator[Sequence[Task]]:
+        yield [Task(shard=f"{i:05d}", inputs={}) for i in range(self.config.num_tasks)]
+
+    def run(self, task: Task, place: Place) -> Counter[str]:
+        deadline = time.monotonic() + LIMIT_S
+        while self.config.gate and task.shard != "00000" and not Path(self.config.gate).exists():
+            assert time.monotonic() < deadline, "the gate never opened"
+            time.sleep(0.01)
+        (place.out / f"{task.shard}.txt").write_text(self.inputs["source"].url)
+        return Counter({"in": 1, "kept": 1})
+
+
+class Cluster:
+    """A scheduler and two workers with a nanny each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        file = folder / "scheduler.json"
+        self.scheduler = self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0",
+            "--scheduler-file", str(file),
+        )  # fmt: skip
+        wait_for(file.exists)
+        for _ in range(2):
+            self._start(
+                "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard",
+                "--host", "127.0.0.1", "--memory-limit", "0",
+            )  # fmt: skip
+        import json
+
+        self.address: str = json.loads(file.read_text())["address"]
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{arguments[0]}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def engine(self, **more: object) -> EngineConfig:
+        return EngineConfig(name="cluster", address=self.address, connect_s=LIMIT_S, **more)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for(condition: object) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, f"{condition} never came true"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = Cluster(folder)
+    yield cluster
+    cluster.close()
+
+
+def run(out: Path, source: Path, engine: EngineConfig, gate: str = "") -> StageReport:
+    stage = GateStage(GateConfig(gate=gate), {"source": ShardSet(source)}, {}, seed=0)
+    with open_executor(engine) as executor:
+        return run_stage(stage, Output(store=LocalStore(out)), executor, Silent())
+
+
+def texts(out: Path) -> set[str]:
+    return {path.read_text() for path in out.glob("*.txt")}
+
+
+def test_two_runs_on_one_cluster_each_read_their_own_inputs(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        report = run(tmp_path / name, tmp_path / f"source_{name}", cluster.engine())
+        assert (report.num_run, report.quarantined) == (6, {})
+        assert texts(tmp_path / name) == {str(tmp_path / f"source_{name}")}
+
+
+def test_a_gpu_no_worker_has_is_refused_instead_of_waited_for(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    engine = cluster.engine(hints={"gate": StageHint(gpus=1)})
+    with pytest.raises(StageError, match=r"engine\.hints\.gate\.gpus: must be at most"):
+        run(tmp_path / "out", tmp_path, engine)
+
+
+def test_a_lost_scheduler_is_one_line_and_costs_nothing_that_was_done(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    out, gate = tmp_path / "out", tmp_path / "gate"
+    errors: list[BaseException] = []
+
+    def first() -> None:
+        try:
+            run(out, tmp_path, cluster.engine(), gate=str(gate))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    wait_for(lambda: (out / "00000.done.json").exists())
+    os.killpg(cluster.scheduler.pid, signal.SIGKILL)
+    thread.join(LIMIT_S)
+    assert not thread.is_alive()
+    assert isinstance(errors[0], StageError)
+    assert "must keep its Dask scheduler" in str(errors[0])
+    gate.touch()
+    report = run(out, tmp_path, EngineConfig(name="inline"), gate=str(gate))
+    assert report.quarantined == {}
+    assert ShardSet(LocalStore(out)).shards() == [f"{i:05d}" for i in range(6)]
+    assert (out / "stage.json").exists()
+
+
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    engine = EngineConfig(name="cluster", address="tcp://127.0.0.1:9", connect_s=1)
+    with pytest.raises(StageError, match=r"engine\.address: must be a Dask scheduler that runs"):
+        run(tmp_path / "out", tmp_path, engine)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"), [("cluster", ""), ("local", "tcp://127.0.0.1:8786"), ("inline", "x")]
+)
+def test_an_address_belongs_to_the_cluster_engine(name: str, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.address: must be set with engine=cluster"):
+        EngineConfig(name=name, address=address)
