@@ -21,7 +21,7 @@ from curate.core.executor import open_executor
 from curate.core.lock import claim_out
 from curate.core.shard import ShardSet
 from curate.core.stage import Stage
-from curate.core.store import Store, open_store
+from curate.core.store import PARTIAL, Store, open_store
 from curate.models.packs import ModelRef, load_pack
 from pipelines.config import RunConfig
 from pipelines.inspect import RUN_FILE
@@ -199,5 +199,7 @@ def write_run_files(request: Request) -> None:
     stages = [name for name in STAGES if name in request.config.stages]
     text = json.dumps({"pipeline": request.pipeline, "stages": stages}, indent=1) + "\n"
     with naming_hopeless(request.out.url, writing=True):
+        for name in request.out.names(PARTIAL):
+            request.out.delete(name)
         request.out.write(RUN_FILE, text.encode())
         request.out.write(CONFIG_FILE, to_yaml(request.config).encode())

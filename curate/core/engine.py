@@ -33,7 +33,7 @@ from curate.core.manifest import SUMMARY, State, find_marker, finished_shards
 from curate.core.quarantine import SUFFIX as QUARANTINE_SUFFIX
 from curate.core.quarantine import Quarantine, find_quarantined, put_into_quarantine
 from curate.core.stage import Job, Place, Stage, plan_wave
-from curate.core.store import Store
+from curate.core.store import PARTIAL, Store
 
 PROGRAMMING_ERRORS = (
     ImportError, NameError, TypeError, AttributeError, AssertionError, SyntaxError,
@@ -271,6 +271,8 @@ def _close_stage(
     for shard in finished_shards(store):
         if shard not in shards:
             remove_shard(store, shard)
+    for name in store.names(PARTIAL):
+        store.delete(name)
     for name in store.names(QUARANTINE_SUFFIX):
         if name.removesuffix(QUARANTINE_SUFFIX) not in report.quarantined:
             store.delete(name)

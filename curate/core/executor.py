@@ -177,8 +177,10 @@ def open_executor(config: EngineConfig) -> contextlib.AbstractContextManager[Exe
 
 
 def _open_local(config: EngineConfig, stack: contextlib.ExitStack) -> Any:
+    from dask import config as dask_config
     from distributed import Client, LocalCluster
 
+    dask_config.set({"distributed.worker.preload": ["curate.core.worker_signals"]})
     cluster = LocalCluster(
         n_workers=config.num_workers or os.cpu_count() or 1,
         threads_per_worker=1,

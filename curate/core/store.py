@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 
+PARTIAL = ".partial"  # ends the name of a file that is being written; a kill may leave it behind
+
+
 class Store(Protocol):
     """Hold the files of one folder; names may have slashes (`page/index.html`)."""
 
@@ -141,7 +144,7 @@ class LocalStore:
         """Write by temporary name, fsync and rename."""
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
         try:
             with temporary.open("wb") as stream:
                 stream.write(data)

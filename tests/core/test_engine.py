@@ -230,6 +230,12 @@ def test_scratch_survives_a_failed_try_and_goes_with_the_commit(tmp_path: Path) 
     assert not (tmp_path / ".work").exists()
 
 
+def test_what_a_killed_writer_left_half_written_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".00000.done.json.123.partial").write_text("{")
+    run(make(nothing), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
 def test_every_curate_error_but_a_shards_own_ends_the_run() -> None:
     ends = {error for error in CurateError.__subclasses__() if error is not ShardError}
     assert {error.__name__ for error in ends} == {
