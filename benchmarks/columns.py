@@ -1,6 +1,6 @@
 """Time filter and sweep on made-up columns: how long one process needs, and how much memory.
 
-    python benchmarks/columns.py --rows 10000000 --shards 1000
+    python -m benchmarks.columns --rows 10000000 --shards 1000
 
 Each step (make, filter, sweep) is a process of its own, so that its peak memory is its own. The
 tables have the columns that filter's 14 rules judge, with annotate's types, and no embedding; one

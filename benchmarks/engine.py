@@ -1,6 +1,6 @@
 """Measure what the engine costs: an empty stage over many shards, inline and on a LocalCluster.
 
-`python benchmarks/engine.py [--shards 10000] [--engines inline,local] [--folder DIR]`
+`python -m benchmarks.engine [--shards 10000] [--engines inline,local] [--folder DIR]`
 
 Prints, for each engine, milliseconds a shard, growth of the client's and the scheduler's memory
 (they share a process in a LocalCluster), the time of a second run that finds everything done, and

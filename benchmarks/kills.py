@@ -1,6 +1,6 @@
 """Kill a run again and again, client and workers alike, and compare what comes out, byte by byte.
 
-`python benchmarks/kills.py [--kills 50] [--shards 40] [--engine local] [--seed 0] [--folder DIR]`
+`python -m benchmarks.kills [--kills 50] [--shards 40] [--engine local] [--seed 0] [--folder DIR]`
 
 A folder of toy pictures goes through six stages twice: once undisturbed, once with SIGKILLs at
 random moments, each followed by the same command line again. Every committed file (tars, tables,
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
@@ -80,26 +81,18 @@ def children(pid: int) -> list[int]:
 
 
 def disturb(line: list[str], kills: int, rng: random.Random, longest_s: float) -> dict[str, int]:
-    """Run the line with kills; give how many hit the client, a worker, or came too late."""
-    hits = {"client": 0, "worker": 0, "too_late": 0, "runs": 0}
+    """Run the line with kills until it ends or none is left; count what they hit."""
+    hits = {"client": 0, "worker": 0, "runs": 0}
     process: subprocess.Popen[bytes] | None = None
-    while hits["client"] + hits["worker"] < kills and hits["too_late"] < 2 * kills:
-        if process is None or process.poll() is not None:
-            if process is not None and process.returncode == 0:
-                hits["too_late"] += 1
-                break  # all is done; what is left of the kills would hit nothing
+    while sum(hits.values()) - hits["runs"] < kills:
+        if process is None:
             process = start(line)
             hits["runs"] += 1
         time.sleep(rng.uniform(0.3, longest_s))
         workers = children(process.pid)
         if process.poll() is not None:
-            continue
-        if workers and rng.random() < 0.5:
-            victim = rng.choice(workers)
-            hits["worker"] += 1
-        else:
-            victim = process.pid
-            hits["client"] += 1
+            return hits
+        victim = rng.choice(workers) if workers and rng.random() < 0.5 else process.pid
         try:
             os.kill(victim, signal.SIGKILL)
         except ProcessLookupError:
@@ -107,10 +100,24 @@ def disturb(line: list[str], kills: int, rng: random.Random, longest_s: float) -
         if victim == process.pid:
             process.wait()
             process = None
-    if process is not None and process.poll() is None:
+            hits["client"] += 1
+        else:
+            hits["worker"] += 1
+    if process is not None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return hits
+
+
+def finish(line: list[str], out: Path, straight: dict[str, str]) -> list[str]:
+    """Run the line to its end and list the files that differ from the undisturbed tree's."""
+    last = subprocess.run(line, capture_output=True, text=True)
+    if last.returncode:
+        return [f"exit code {last.returncode}: {last.stderr[-500:]}"]
+    killed = snapshot(out)
+    return sorted(
+        name for name in straight.keys() | killed if straight.get(name) != killed.get(name)
+    )
 
 
 def start(line: list[str]) -> subprocess.Popen[bytes]:
@@ -137,28 +144,29 @@ def main() -> int:
             command(options, pictures, root / "straight"), check=True, capture_output=True
         )
         straight_s = time.monotonic() - begun
+        straight = snapshot(root / "straight")
         line = command(options, pictures, root / "killed")
         rng = random.Random(options.seed)
         # Kills come so often that a run gets about a tenth of the way, start-up included.
-        hits = disturb(line, options.kills, rng, longest_s=4.0 + straight_s / 10)
-        last = subprocess.run(line, capture_output=True, text=True)
-        straight, killed = snapshot(root / "straight"), snapshot(root / "killed")
-        differing = sorted(
-            name for name in straight.keys() | killed if straight.get(name) != killed.get(name)
-        )
+        longest_s = 4.0 + straight_s / 10
+        totals, differing, trees = Counter[str](), list[str](), 0
+        while totals["client"] + totals["worker"] < options.kills and not differing:
+            left = options.kills - totals["client"] - totals["worker"]
+            totals.update(disturb(line, left, rng, longest_s))
+            differing = finish(line, root / "killed", straight)
+            trees += 1
+            shutil.rmtree(root / "killed")
         facts = {
             "engine": options.engine,
             "shards": options.shards,
             "undisturbed_s": round(straight_s, 1),
-            **hits,
-            "last_exit_code": last.returncode,
-            "files": len(straight),
+            "killed": dict(totals),
+            "finished_trees": trees,
+            "files_in_each": len(straight),
             "differing": differing[:10],
         }
         print(json.dumps(facts), flush=True)
-        if last.returncode:
-            print(last.stderr, file=sys.stderr)
-        return 1 if differing or last.returncode else 0
+        return 1 if differing else 0
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-
 PARTIAL = ".partial"  # ends the name of a file that is being written; a kill may leave it behind
 
 
