@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-dev
 
 # Train the toy model pack again (about an hour on 2 cores).
 fit: $(VENV)/.installed
-	$(BIN)/python -m pipelines.toyweb.fit_models out=curate/models/toy
+	$(BIN)/python -m pipelines.toyweb.fit_models --out curate/models/toy
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -38,7 +38,7 @@ from curate.core.manifest import finished_shards
 from curate.core.schema import KEY, STATUS
 from curate.core.shard import ShardSet
 from curate.core.store import Store
-from curate.stages.bucket import PLAN
+from curate.stages.bucket import SIZES
 from curate.stages.filter import (
     PASSED,
     UNMEASURED,
@@ -229,16 +229,14 @@ def _dedup_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
 
 
 def _bucket_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
-    """Read the plan in parts: it has a row for every kept sample of all shards."""
+    """Read the sizes of every shard: they name the samples that would lose too much."""
     planned = ShardSet(out.child("bucket"))
-    if PLAN not in finished_shards(planned.store):
-        return
-    with pq.ParquetFile(planned.table_path(PLAN)) as file:
-        for batch in file.iter_batches(_GROUP_ROWS, columns=[KEY, STATUS, "source_shard"]):
-            table = pa.Table.from_batches([batch])
+    for name in finished_shards(planned.store):
+        if name.startswith(SIZES):
+            table = planned.table(name, [KEY, STATUS])
             dropped = table.filter(pa.array(~find_ok(table)))
-            shards = dropped["source_shard"]
-            yield _rows("bucket", shards, dropped[KEY], rule=dropped[STATUS], verdict=DROPPED)
+            shard = name.removeprefix(SIZES)
+            yield _rows("bucket", shard, dropped[KEY], rule=dropped[STATUS], verdict=DROPPED)
 
 
 _ROWS: Mapping[str, Callable[[Store, bool], Iterator[pa.Table]]] = {

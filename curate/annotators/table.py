@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 Column = Sequence[Any] | NDArray[Any]
 """One value for each sample of a batch; None where it could not be measured."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Hold decoded samples and what was measured of them so far.

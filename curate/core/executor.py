@@ -13,6 +13,7 @@ disk is the truth.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -103,7 +104,8 @@ class DaskExecutor:
         causes = ["its worker process died"]
         while len(causes) < self._config.tries:
             try:
-                return self._result(task.submit(job, suffix=f"-alone{len(causes)}"))
+                outcome = self._result(task.submit(job, suffix=f"-alone{len(causes)}"))
+                return dataclasses.replace(outcome, causes=(*causes, *outcome.causes))
             except KilledWorker:
                 causes.append("its worker process died")
         return Outcome(shard=job.task.shard, causes=tuple(causes), gave_up=True)

@@ -1,9 +1,12 @@
 """Resize every kept picture once into its aspect bucket: the recaptioned WebDataset shards.
 
-    wave 1: sizes and verdicts of all shards -> bucket and output shard of each kept sample: `_plan`
-    wave 2: one task per output shard: read originals by offset, resize, write picture + captions
+    wave 1: sizes and verdicts of a shard -> bucket and draw of each kept sample: `_sizes-NNNNN`
+    wave 2: all `_sizes` merged by (bucket, draw) and cut into output shards: `_plan`
+    wave 3: one task per output shard: read originals by offset, resize, write picture + captions
 
-One bucket per shard; samples are shuffled once, globally, by a draw that belongs to their key.
+One bucket per shard; samples are shuffled once, globally, by a draw that belongs to their key. The
+merge streams: its memory is 4096 rows of 100 bytes for each of at most 256 shards at a time, and
+one output shard. `_plan` has one row group per output shard, so a task reads its own rows only.
 """
 
 from __future__ import annotations
@@ -11,33 +14,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 
 from curate.core.bucket import crop_loss, make_buckets, nearest_bucket, parse_bucket
 from curate.core.errors import ConfigError, StageError
 from curate.core.image import cover_box, encode_image, resize_cover
 from curate.core.manifest import Task
+from curate.core.merge import cut_by, merge_sorted, read_pieces
 from curate.core.schema import OK, shard_name
 from curate.core.seed import derive_seed
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
 from curate.stages.pictures import Picture, read_pictures
 
-PLAN = "_plan"
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+SIZES, PLAN = "_sizes-", "_plan"
+_ORDER = ("bucket", "draw", "key")
 
-PLAN_SCHEMA = pa.schema(
+SIZES_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         ("bucket", pa.string()),
-        ("shard", pa.string()),
+        ("draw", pa.uint64()),
         ("source_shard", pa.string()),
     ]
 )
+PLAN_SCHEMA = SIZES_SCHEMA.append(pa.field("shard", pa.string()))
 BUCKET_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -100,81 +110,91 @@ class BucketStage(Stage[BucketConfig]):
     """Write resized pictures with all their captions, one aspect bucket per shard."""
 
     name: ClassVar[str] = "bucket"
+    version: ClassVar[int] = 2
 
     def waves(self) -> Iterator[Sequence[Task]]:
         verdicts = self.inputs["dedup"].all_digests(".parquet")
         ingested = self.inputs["ingest"].all_digests(".parquet")
+        yield [
+            Task(shard=f"{SIZES}{shard}", inputs={**digests, **ingested[shard]})
+            for shard, digests in verdicts.items()
+        ]
         inputs: dict[str, str] = {}
-        for shard, digests in verdicts.items():
-            inputs |= {**digests, **ingested[shard]}
-        yield [Task(shard=PLAN, inputs=inputs)]
+        for shard in verdicts:
+            inputs |= self.own.digests(f"{SIZES}{shard}", ".parquet")
+        yield [Task(shard=PLAN, inputs=inputs, params={"sources": list(verdicts)})]
         yield list(self._shard_tasks())
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         if task.shard == PLAN:
-            return self._write_plan(place)
+            return self._write_plan(task, place)
+        if task.shard.startswith(SIZES):
+            return self._write_sizes(task.shard, place)
         return self._write_shard(task, place)
+
+    def _write_sizes(self, name: str, place: Place) -> Counter[str]:
+        """Choose the bucket of a shard's kept samples; count those that would lose too much."""
+        shard = name.removeprefix(SIZES)
+        buckets = make_buckets(self.config.area_px, self.config.step_px, self.config.max_aspect)
+        verdicts = self.inputs["dedup"].table(shard, ["key", "keep"])
+        sizes = self.inputs["ingest"].table(shard, ["key", "height", "width"])
+        kept = verdicts.filter(verdicts["keep"]).join(sizes, "key")
+        counts: Counter[str] = Counter()
+        rows: list[dict[str, Any]] = []
+        for row in kept.to_pylist():
+            bucket = nearest_bucket(row["height"], row["width"], buckets)
+            lost = crop_loss(row["height"], row["width"], bucket)
+            status = OK if lost <= self.config.max_crop_frac else "crop_loss"
+            if status != OK:
+                counts.update(["in", "dropped.crop_loss"])
+            rows.append(
+                {
+                    "key": row["key"],
+                    "status": status,
+                    "bucket": bucket.name,
+                    "draw": derive_seed(self.seed, "bucket-order", row["key"]),
+                    "source_shard": shard,
+                }
+            )
+        rows.sort(key=lambda row: [row[name] for name in _ORDER])
+        with ShardWriter(place.out, name, SIZES_SCHEMA, with_tar=False) as writer:
+            for row in rows:
+                writer.write(row)
+        return counts
+
+    def _write_plan(self, task: Task, place: Place) -> Counter[str]:
+        """Merge the sizes of all shards and cut the stream; one row group per output shard."""
+        paths = [self.own.table_path(f"{SIZES}{shard}") for shard in task.params["sources"]]
+        merged = merge_sorted([partial(read_pieces, path) for path in paths], _ORDER, place.scratch)
+        number = 0
+        with pq.ParquetWriter(place.out / f"{PLAN}.parquet", PLAN_SCHEMA, "zstd") as writer:
+            for rows in cut_by(_good(merged), "bucket", self.config.shard_size):
+                name = pa.array([shard_name(number)] * len(rows), pa.string())
+                writer.write_table(rows.append_column("shard", name).cast(PLAN_SCHEMA))
+                number += 1
+        if not number:
+            raise StageError(
+                "bucket: needs kept samples, got none; loosen the thresholds of filter"
+            )
+        return Counter()
 
     def _shard_tasks(self) -> Iterator[Task]:
         ingested = self.inputs["ingest"].all_digests()
         captions = self.inputs["recaption"].all_digests(".parquet")
-        for shard, rows in _group(self.own.table(PLAN).to_pylist(), "shard").items():
-            if not shard:
-                continue
-            keys = json.dumps([(row["key"], row["source_shard"]) for row in rows])
-            inputs = {f"plan/{shard}": hashlib.sha256(keys.encode()).hexdigest()}
-            for source in sorted({row["source_shard"] for row in rows}):
-                inputs |= {**ingested[source], **captions[source]}
-            yield Task(shard=shard, inputs=inputs, params={"bucket": rows[0]["bucket"]})
-
-    def _write_plan(self, place: Place) -> Counter[str]:
-        rows = list(self._kept_sizes())
-        if not rows:
-            raise StageError(
-                "bucket: needs kept samples, got none; loosen the thresholds of filter"
-            )
-        buckets = make_buckets(self.config.area_px, self.config.step_px, self.config.max_aspect)
-        counts: Counter[str] = Counter()
-        for row in rows:
-            bucket = nearest_bucket(row["height"], row["width"], buckets)
-            lost = crop_loss(row["height"], row["width"], bucket)
-            row["status"] = OK if lost <= self.config.max_crop_frac else "crop_loss"
-            row["bucket"] = bucket.name
-            if row["status"] != OK:
-                counts.update(["in", "dropped.crop_loss"])
-        rows = self._assign_shards(rows)
-        with ShardWriter(place.out, PLAN, PLAN_SCHEMA, with_tar=False) as writer:
-            for row in rows:
-                writer.write({name: row[name] for name in PLAN_SCHEMA.names})
-        return counts
-
-    def _kept_sizes(self) -> Iterator[dict[str, Any]]:
-        for shard, verdicts in self.inputs["dedup"].tables(["key", "keep"]):
-            sizes = self.inputs["ingest"].table(shard, ["key", "height", "width"])
-            joined = verdicts.filter(verdicts["keep"]).join(sizes, "key")
-            for row in joined.to_pylist():
-                yield {**row, "source_shard": shard}
-
-    def _assign_shards(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Shuffle once by a draw that belongs to the key, then cut each bucket into shards."""
-        ordered = sorted(
-            rows,
-            key=lambda row: (row["bucket"], derive_seed(self.seed, "bucket-order", row["key"])),
-        )
-        position: Counter[str] = Counter()
-        number: dict[tuple[str, int], str] = {}
-        for row in ordered:
-            if row["status"] != OK:
-                row["shard"] = ""
-                continue
-            slot = (row["bucket"], position[row["bucket"]] // self.config.shard_size)
-            position[row["bucket"]] += 1
-            row["shard"] = number.setdefault(slot, shard_name(len(number)))
-        return ordered
+        with pq.ParquetFile(self.own.table_path(PLAN)) as plan:
+            for group in range(plan.num_row_groups):
+                rows = plan.read_row_group(group).to_pylist()
+                keys = json.dumps([(row["key"], row["source_shard"]) for row in rows])
+                shard = rows[0]["shard"]
+                inputs = {f"plan/{shard}": hashlib.sha256(keys.encode()).hexdigest()}
+                for source in sorted({row["source_shard"] for row in rows}):
+                    inputs |= {**ingested[source], **captions[source]}
+                params = {"bucket": rows[0]["bucket"], "group": group}
+                yield Task(shard=shard, inputs=inputs, params=params)
 
     def _write_shard(self, task: Task, place: Place) -> Counter[str]:
-        plan = self.own.table(PLAN).to_pylist()
-        rows = [row for row in plan if row["shard"] == task.shard]
+        with pq.ParquetFile(self.own.table_path(PLAN)) as plan:
+            rows = plan.read_row_group(task.params["group"]).to_pylist()
         bucket = parse_bucket(task.params["bucket"])
         pictures: dict[str, tuple[dict[str, Any], dict[str, bytes]]] = {}
         for source, wanted in _group(rows, "source_shard").items():
@@ -215,6 +235,11 @@ class BucketStage(Stage[BucketConfig]):
         pixels = encode_image(resize_cover(image, height, width), format_, self.config.quality)
         text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
         return row, {format_: pixels, "json": text.encode()}
+
+
+def _good(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    for piece in pieces:
+        yield piece.filter(pc.equal(piece["status"], OK))
 
 
 def _captions(recaptioned: ShardSet, shard: str, keys: set[str]) -> dict[str, dict[str, str]]:

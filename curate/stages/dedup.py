@@ -1,45 +1,49 @@
 """Find duplicate clusters among the kept samples and choose a keeper for each.
 
-    wave 1: hash columns of all kept samples -> edges (equal bytes, equal pixels, near pHash that a
-            colour thumbnail verifies) -> connected components -> `_clusters` table
-    wave 2: `_clusters` -> one verdict table per shard
+    wave 1: hash columns of a shard's kept samples: `_hashes-NNNNN`
+    wave 2: one task per bin of digests: equal bytes, equal pixels: `_equal-NNNNN`
+    wave 3: one task per bin of pHash bands: near pictures, verified by thumbnails: `_near-NNNNN`
+    wave 4: all edges -> connected components, one row group per shard: `_clusters`
+    wave 5: a shard's verdicts and its own row group -> one verdict table per shard
 
-Memory of wave 1: about 1 KB a kept sample (hashes, thumbnail, ranks), nothing else.
+No task holds all samples: a bin holds at most `bin_entries` entries of about 75 bytes, wave 4 only
+the samples that have a duplicate (`duplicate_edges.py`, `duplicate_clusters.py`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curate.core.errors import ConfigError
-from curate.core.manifest import Task
+from curate.core.manifest import Task, find_markers, finished_shards
 from curate.core.schema import OK, VERDICT_FIELDS
-from curate.core.shard import ShardWriter
+from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.hamming import near_pairs
-
-CLUSTERS = "_clusters"
-
-_CLUSTER_FIELDS = [
-    ("cluster", pa.string()),
-    ("keeper", pa.string()),
-    ("edge", pa.string()),
-    ("distance", pa.float32()),
-]
-CLUSTER_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        *_CLUSTER_FIELDS,
-    ]
+from curate.stages.duplicate_clusters import CLUSTER_FIELDS, CLUSTER_SCHEMA, cluster_rows
+from curate.stages.duplicate_edges import (
+    EDGE_SCHEMA,
+    HASH_SCHEMA,
+    HASHES,
+    Bin,
+    HashTables,
+    find_equal,
+    find_near,
 )
-DEDUP_SCHEMA = pa.schema([*VERDICT_FIELDS, *_CLUSTER_FIELDS])
+from curate.stages.hamming import band_masks
+
+EQUAL, NEARS, CLUSTERS = "_equal-", "_near-", "_clusters"
+DEDUP_SCHEMA = pa.schema([*VERDICT_FIELDS, *CLUSTER_FIELDS])
+_NONE = (-1, "")  # a shard without duplicates has no row group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +56,15 @@ class DedupConfig:
         thumbnail_distance: largest difference of two 8x8 colour thumbnails that still verifies a
             pHash pair, in 8-bit steps (0..255), taken over the most different value.
 
-    Source of both defaults: measured on a toy web of 3,000 rows: recall 0.99 at precision 1.00;
+        bin_entries: hash values a task holds at once, about 75 bytes each; chosen by us: 1.5 GB.
+
+    Source of the first two: measured on a toy web of 3,000 rows: recall 0.99 at precision 1.00;
     radius 8 with distance 24 gave precision 0.93, a pHash alone 0.46.
     """
 
     phash_radius: int = 6
     thumbnail_distance: float = 16.0
+    bin_entries: int = 20_000_000
 
     def __post_init__(self) -> None:
         if not 0 <= self.phash_radius <= 8:
@@ -70,67 +77,154 @@ class DedupConfig:
                 "dedup.thumbnail_distance: must be in [0, 255], "
                 f"got {self.thumbnail_distance}; lower it"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
-    """Join two samples by row index, with the kind of evidence and its distance."""
-
-    first: int
-    second: int
-    kind: str
-    distance: float
+        if self.bin_entries < 1:
+            raise ConfigError(f"dedup.bin_entries: must be >= 1, got {self.bin_entries}; raise it")
 
 
 class DedupStage(Stage[DedupConfig]):
     """Cluster duplicates over all shards; keep the largest picture of each cluster."""
 
     name: ClassVar[str] = "dedup"
+    version: ClassVar[int] = 2
 
     def waves(self) -> Iterator[Sequence[Task]]:
         verdicts = self.inputs["filter"].all_digests(".parquet")
         measured = self.inputs["annotate"].all_digests(".parquet")
         ingested = self.inputs["ingest"].all_digests(".parquet")
-        hashes: dict[str, str] = {}
-        for shard, digests in verdicts.items():
-            hashes |= {**digests, **measured[shard], **ingested[shard]}
-        yield [Task(shard=CLUSTERS, inputs=hashes)]
-        clusters = self.own.digests(CLUSTERS, ".parquet")
-        yield [Task(shard=shard, inputs={**verdicts[shard], **clusters}) for shard in verdicts]
+        yield [
+            Task(shard=f"{HASHES}{shard}", inputs={**digests, **measured[shard], **ingested[shard]})
+            for shard, digests in verdicts.items()
+        ]
+        hashes = self._digests(f"{HASHES}{shard}" for shard in verdicts)
+        sources = {"sources": list(verdicts)}
+        num_kept = sum(count_kept(self.inputs["filter"]))
+        equal = self._bins(EQUAL, 2 * num_kept, hashes, sources)
+        yield equal
+        equals = self._digests(task.shard for task in equal)
+        num_entries = len(band_masks(self.config.phash_radius)) * num_kept
+        near = self._bins(NEARS, num_entries, {**hashes, **equals}, sources)
+        yield near
+        edges = [task.shard for task in (*equal, *near)]
+        yield [Task(shard=CLUSTERS, inputs=self._digests(edges), params={"edges": edges})]
+        groups = self._cluster_groups()
+        yield [
+            Task(
+                shard=shard,
+                inputs={**digests, f"clusters/{shard}": groups.get(shard, _NONE)[1]},
+                params={"group": groups.get(shard, _NONE)[0]},
+            )
+            for shard, digests in verdicts.items()
+        ]
 
     def run(self, task: Task, place: Place) -> Counter[str]:
-        if task.shard == CLUSTERS:
-            self._write_clusters(place)
-            return Counter()
-        return self._write_verdicts(task.shard, place)
+        for prefix, write in (
+            (HASHES, self._write_hashes),
+            (EQUAL, self._write_equal),
+            (NEARS, self._write_near),
+            (CLUSTERS, self._write_clusters),
+        ):
+            if task.shard.startswith(prefix):
+                write(task, place)
+                return Counter()
+        return self._write_verdicts(task, place)
 
-    def _write_clusters(self, place: Place) -> None:
-        samples = self._kept_samples()
-        edges = find_edges(samples, self.config)
-        rows = cluster_rows(samples, edges)
-        with ShardWriter(place.out, CLUSTERS, CLUSTER_SCHEMA, with_tar=False) as writer:
-            for row in rows:
-                writer.write({"status": OK, **row})
+    def _digests(self, shards: Iterable[str]) -> dict[str, str]:
+        digests: dict[str, str] = {}
+        for shard in shards:
+            digests |= self.own.digests(shard, ".parquet")
+        return digests
 
-    def _kept_samples(self) -> pa.Table:
-        """Collect what clustering needs of every kept sample, sorted by key."""
-        parts: list[pa.Table] = []
-        for shard, verdicts in self.inputs["filter"].tables(["key", "keep"]):
-            columns = [
-                "key", "pixels.width", "pixels.height", "phash.phash", "phash.thumbnail",
-                "hashes.sha256_pixels",
-            ]  # fmt: skip
-            measured = self.inputs["annotate"].table(shard, columns)
-            bytes_hash = self.inputs["ingest"].table(shard, ["key", "sha256"])
-            joined = verdicts.join(measured, "key").join(bytes_hash, "key")
-            parts.append(joined.filter(joined["keep"]))
-        return pa.concat_tables(parts).sort_by("key").combine_chunks()
+    def _bins(
+        self, name: str, num_entries: int, inputs: Mapping[str, str], params: Mapping[str, Any]
+    ) -> list[Task]:
+        """Cut the entries into as many tasks as keep each within its memory."""
+        count = max(1, -(-num_entries // self.config.bin_entries))
+        return [
+            Task(
+                shard=f"{name}{number:05d}",
+                inputs=inputs,
+                params={**params, "bin": number, "bins": count},
+            )
+            for number in range(count)
+        ]
 
-    def _write_verdicts(self, shard: str, place: Place) -> Counter[str]:
-        clusters = {row["key"]: row for row in self.own.table(CLUSTERS).to_pylist()}
+    def _write_hashes(self, task: Task, place: Place) -> None:
+        """Collect what clustering needs of a shard's kept samples, sorted by key."""
+        shard = task.shard.removeprefix(HASHES)
+        verdicts = self.inputs["filter"].table(shard, ["key", "keep"])
+        columns = [
+            "key", "pixels.width", "pixels.height", "phash.phash", "phash.thumbnail",
+            "hashes.sha256_pixels",
+        ]  # fmt: skip
+        measured = self.inputs["annotate"].table(shard, columns)
+        ingested = self.inputs["ingest"].table(shard, ["key", "sha256"])
+        kept = verdicts.filter(verdicts["keep"]).join(measured, "key").join(ingested, "key")
+        with ShardWriter(place.out, task.shard, HASH_SCHEMA, with_tar=False) as writer:
+            for row in kept.sort_by("key").to_pylist():
+                writer.write(
+                    {
+                        "key": row["key"],
+                        "status": OK,
+                        "num_pixels": row["pixels.width"] * row["pixels.height"],
+                        "bytes": _digest(row["sha256"]),
+                        "pixels": _digest(row["hashes.sha256_pixels"]),
+                        "phash": row["phash.phash"],
+                        "thumbnail": row["phash.thumbnail"],
+                    }
+                )
+
+    def _write_equal(self, task: Task, place: Place) -> None:
+        tables = HashTables(self.own, task.params["sources"])
+        part = Bin(number=task.params["bin"], count=task.params["bins"])
+        self._write_edges(task, place, find_equal(tables, part))
+
+    def _write_near(self, task: Task, place: Place) -> None:
+        tables = HashTables(self.own, task.params["sources"])
+        part = Bin(number=task.params["bin"], count=task.params["bins"])
+        equal = [name for name in finished_shards(self.own.store) if name.startswith(EQUAL)]
+        repeated = np.unique(
+            np.concatenate(
+                [self.own.table(name, ["other_row"])["other_row"].to_numpy() for name in equal]
+            )
+        )
+        config = self.config
+        edges = find_near(tables, part, repeated, config.phash_radius, config.thumbnail_distance)
+        self._write_edges(task, place, edges)
+
+    def _write_edges(self, task: Task, place: Place, edges: Iterator[dict[str, Any]]) -> None:
+        with ShardWriter(
+            place.out, task.shard, EDGE_SCHEMA, with_tar=False, unique_keys=False
+        ) as writer:
+            for edge in edges:
+                writer.write(edge)
+
+    def _write_clusters(self, task: Task, place: Place) -> None:
+        """Write one row group for each shard that has duplicates."""
+        edges = [row for name in task.params["edges"] for row in self.own.table(name).to_pylist()]
+        rows = cluster_rows(edges)
+        with pq.ParquetWriter(place.out / f"{CLUSTERS}.parquet", CLUSTER_SCHEMA, "zstd") as writer:
+            for _, some in groupby(rows, key=lambda row: row["shard"]):
+                writer.write_table(pa.Table.from_pylist(list(some), schema=CLUSTER_SCHEMA))
+
+    def _cluster_groups(self) -> dict[str, tuple[int, str]]:
+        """Give the row group of each shard with duplicates, and a digest of its rows."""
+        groups: dict[str, tuple[int, str]] = {}
+        with pq.ParquetFile(self.own.table_path(CLUSTERS)) as file:
+            for number in range(file.num_row_groups):
+                rows = file.read_row_group(number).to_pylist()
+                text = json.dumps(rows, sort_keys=True)
+                groups[rows[0]["shard"]] = (number, hashlib.sha256(text.encode()).hexdigest())
+        return groups
+
+    def _write_verdicts(self, task: Task, place: Place) -> Counter[str]:
+        clusters: dict[str, dict[str, Any]] = {}
+        if task.params["group"] >= 0:
+            with pq.ParquetFile(self.own.table_path(CLUSTERS)) as file:
+                rows = file.read_row_group(task.params["group"]).to_pylist()
+            clusters = {row["key"]: row for row in rows}
         counts: Counter[str] = Counter()
-        verdicts = self.inputs["filter"].table(shard, ["key", "status", "keep", "reason"])
-        with ShardWriter(place.out, shard, DEDUP_SCHEMA, with_tar=False) as writer:
+        verdicts = self.inputs["filter"].table(task.shard, ["key", "status", "keep", "reason"])
+        with ShardWriter(place.out, task.shard, DEDUP_SCHEMA, with_tar=False) as writer:
             for row in verdicts.to_pylist():
                 row |= _judge(row, clusters.get(row["key"]))
                 writer.write(row)
@@ -138,112 +232,14 @@ class DedupStage(Stage[DedupConfig]):
         return counts
 
 
-def find_edges(samples: pa.Table, config: DedupConfig) -> list[Edge]:
-    """List verified duplicate pairs.
-
-    Args:
-        samples: columns `sha256`, `hashes.sha256_pixels`, `phash.phash`, `phash.thumbnail`.
-        config: radius and verification bound.
-
-    Returns:
-        Edges of kinds "exact" (equal bytes), "pixels" (equal pixels) and "near".
-    """
-    edges = [
-        *_equal_edges(samples["sha256"].to_pylist(), "exact"),
-        *_equal_edges(samples["hashes.sha256_pixels"].to_pylist(), "pixels"),
-    ]
-    repeated = {edge.second for edge in edges}
-    measured = samples["phash.phash"].is_valid().to_pylist()
-    rows = np.array(
-        [index for index, known in enumerate(measured) if known and index not in repeated], int
-    )
-    return edges + _near_edges(samples.take(pa.array(rows)), rows, config)
+def count_kept(verdicts: ShardSet) -> Iterator[int]:
+    """Yield how many samples of each shard were kept, from the markers."""
+    for _, marker in find_markers(verdicts.store, verdicts.shards()):
+        yield marker.counts.get("kept", 0) if marker else 0
 
 
-def _near_edges(samples: pa.Table, rows: np.ndarray, config: DedupConfig) -> list[Edge]:
-    """Join samples whose pHashes are near, if their colour thumbnails agree everywhere.
-
-    A pHash sees luminance only: a red and a blue circle at the same place hash alike.
-    """
-    if not len(rows):
-        return []
-    hashes = samples["phash.phash"].to_numpy().astype(np.uint64)
-    thumbnails = np.stack(
-        [np.frombuffer(value, np.uint8) for value in samples["phash.thumbnail"].to_pylist()]
-    ).astype(np.int16)
-    edges: list[Edge] = []
-    for first, second in near_pairs(hashes, config.phash_radius):
-        apart = np.abs(thumbnails[first] - thumbnails[second]).max()
-        if apart <= config.thumbnail_distance:
-            bits = int(np.bitwise_count(hashes[first] ^ hashes[second]))
-            edges.append(
-                Edge(first=int(rows[first]), second=int(rows[second]), kind="near", distance=bits)
-            )
-    return edges
-
-
-def cluster_rows(samples: pa.Table, edges: Sequence[Edge]) -> list[dict[str, Any]]:
-    """Turn edges into connected components and name each one's keeper.
-
-    The keeper is the sample with most pixels; ties go to the smaller key, so the outcome does not
-    depend on the order of shards.
-
-    Returns:
-        One row for each sample in a cluster of two or more: key, cluster (smallest key), keeper,
-        edge (strongest kind at the sample) and its distance.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    keys: list[str] = samples["key"].to_pylist()
-    if not edges:
-        return []
-    ends = np.array([[edge.first, edge.second] for edge in edges])
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(keys), len(keys)))
-    _, labels = connected_components(graph, directed=False)
-    evidence = _strongest(edges)
-    pixels = np.array(samples["pixels.width"].to_pylist()) * np.array(
-        samples["pixels.height"].to_pylist()
-    )
-    groups: dict[int, list[int]] = {}
-    for index in sorted(evidence):
-        groups.setdefault(int(labels[index]), []).append(index)
-    rows: list[dict[str, Any]] = []
-    for members in groups.values():
-        keeper = min(members, key=lambda index: (-pixels[index], keys[index]))
-        for index in members:
-            rows.append(
-                {
-                    "key": keys[index],
-                    "cluster": keys[members[0]],
-                    "keeper": keys[keeper],
-                    "edge": evidence[index].kind,
-                    "distance": evidence[index].distance,
-                }
-            )
-    return sorted(rows, key=lambda row: row["key"])
-
-
-def _equal_edges(values: Sequence[str | None], kind: str) -> list[Edge]:
-    """Join every sample to the first one with the same value."""
-    first: dict[str, int] = {}
-    edges: list[Edge] = []
-    for index, value in enumerate(values):
-        if value is None:
-            continue
-        if value in first:
-            edges.append(Edge(first=first[value], second=index, kind=kind, distance=0.0))
-        else:
-            first[value] = index
-    return edges
-
-
-def _strongest(edges: Sequence[Edge]) -> dict[int, Edge]:
-    order = {"exact": 0, "pixels": 1, "near": 2}
-    best: dict[int, Edge] = {}
-    for edge in sorted(edges, key=lambda edge: (order[edge.kind], edge.distance), reverse=True):
-        best[edge.first] = best[edge.second] = edge
-    return best
+def _digest(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
 
 
 def _judge(row: Mapping[str, Any], cluster: Mapping[str, Any] | None) -> dict[str, Any]:

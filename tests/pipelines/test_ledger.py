@@ -18,7 +18,7 @@ from curate.core.schema import OK, make_key
 from curate.core.shard import ShardWriter
 from curate.core.stage import plain_config
 from curate.core.store import LocalStore
-from curate.stages.bucket import PLAN, PLAN_SCHEMA
+from curate.stages.bucket import SIZES, SIZES_SCHEMA
 from curate.stages.dedup import DEDUP_SCHEMA
 from curate.stages.filter import VERDICT_SCHEMA, Bounds, FilterConfig
 from curate.stages.recaption import CAPTION_SCHEMA
@@ -101,8 +101,8 @@ def make_run(out: Path, stages: Sequence[str] = STAGES) -> Path:
                       {"key": GOOD, "source": "detailed", "status": "repetition"}],
         },
         "bucket": {
-            PLAN: [{"key": LONG, "status": "crop_loss", "source_shard": "00001"},
-                   {"key": GOOD, "bucket": "64x64", "shard": "00000", "source_shard": "00001"}],
+            f"{SIZES}00001": [{"key": LONG, "status": "crop_loss", "source_shard": "00001"},
+                              {"key": GOOD, "bucket": "64x64", "source_shard": "00001"}],
             "00000": [{"key": GOOD}],
         },
     }  # fmt: skip
@@ -112,7 +112,7 @@ def make_run(out: Path, stages: Sequence[str] = STAGES) -> Path:
         "filter": VERDICT_SCHEMA,
         "dedup": DEDUP_SCHEMA,
         "recaption": CAPTION_SCHEMA,
-        "bucket": PLAN_SCHEMA,
+        "bucket": SIZES_SCHEMA,
     }
     for stage in stages:
         config = plain_config(THRESHOLDS) if stage == "filter" else {}
