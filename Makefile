@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: demo test lint install-dev test-slow fit clean
+.PHONY: demo test lint test-slow kills bench fit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/curate run pipeline=demo out=$(OUT)
@@ -20,6 +20,17 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# Heavy checks, minutes each on 2 quiet cores; benchmarks/RESULTS.md has the figures.
+kills: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.kills --engine inline
+	$(BIN)/python -m benchmarks.kills --engine local
+
+bench: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engine
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speedup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.columns --rows 10000000 --shards 1000
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.memory --plot docs/memory.png
 
 # Train the toy model pack again (about an hour on 2 cores).
 fit: $(VENV)/.installed

@@ -167,7 +167,9 @@ class BucketStage(Stage[BucketConfig]):
         paths = [self.own.table_path(f"{SIZES}{shard}") for shard in task.params["sources"]]
         merged = merge_sorted([partial(read_pieces, path) for path in paths], _ORDER, place.scratch)
         number = 0
-        with pq.ParquetWriter(place.out / f"{PLAN}.parquet", PLAN_SCHEMA, "zstd") as writer:
+        with pq.ParquetWriter(
+            place.out / f"{PLAN}.parquet", PLAN_SCHEMA, compression="zstd"
+        ) as writer:
             for rows in cut_by(_good(merged), "bucket", self.config.shard_size):
                 name = pa.array([shard_name(number)] * len(rows), pa.string())
                 writer.write_table(rows.append_column("shard", name).cast(PLAN_SCHEMA))

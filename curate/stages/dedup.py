@@ -202,7 +202,9 @@ class DedupStage(Stage[DedupConfig]):
         """Write one row group for each shard that has duplicates."""
         edges = [row for name in task.params["edges"] for row in self.own.table(name).to_pylist()]
         rows = cluster_rows(edges)
-        with pq.ParquetWriter(place.out / f"{CLUSTERS}.parquet", CLUSTER_SCHEMA, "zstd") as writer:
+        with pq.ParquetWriter(
+            place.out / f"{CLUSTERS}.parquet", CLUSTER_SCHEMA, compression="zstd"
+        ) as writer:
             for _, some in groupby(rows, key=lambda row: row["shard"]):
                 writer.write_table(pa.Table.from_pylist(list(some), schema=CLUSTER_SCHEMA))
 
