@@ -16,7 +16,7 @@ import importlib.resources
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from curate.core.errors import ConfigError
@@ -98,6 +98,7 @@ class ReportContext:
         config_yaml: the resolved config.
         rules: the active thresholds of filter, in order of judgement.
         truth: measurements against a known truth; those of results.json when empty.
+        quarantined: "stage/shard" -> why it was given up; their samples are in no number.
     """
 
     pipeline: str
@@ -105,6 +106,7 @@ class ReportContext:
     config_yaml: str = ""
     rules: Sequence[Rule] = ()
     truth: Sequence[TruthRow] = ()
+    quarantined: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def config_digest(self) -> str:
@@ -131,7 +133,7 @@ class ReportStage(Stage[ReportConfig]):
     """
 
     name: ClassVar[str] = "report"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def __init__(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from curate.core.config import to_yaml
 from curate.core.model_ref import ModelRef
+from curate.core.quarantine import find_quarantined
 from curate.core.shard import ShardSet
 from curate.stages.filter import RULES
 from eval.curation import Rule
@@ -29,6 +30,11 @@ def build_report(
             Rule(reason=name, column=RULES[name], min=bounds.min, max=bounds.max)
             for name, bounds in config.filter.active_rules().items()
         ],
+        quarantined={
+            f"{stage}/{shard}": item.line
+            for stage, shards in inputs.items()
+            for shard, item in find_quarantined(shards.store).items()
+        },
     )
     return ReportStage(config.report, inputs, models, config.seed, context=context)
 

@@ -105,7 +105,7 @@ class SampleStage(Stage[SampleConfig]):
     """Draw every prompt of a file."""
 
     name: ClassVar[str] = "sample"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     runs_in: ClassVar[Literal["worker", "client"]] = "worker"
 
     def waves(self) -> Iterator[Sequence[Task]]:

@@ -64,6 +64,7 @@ class EncodeStage(MapStage[EncodeConfig]):
     """Write moments and text embeddings of every bucketed shard."""
 
     name: ClassVar[str] = "encode"
+    version: ClassVar[int] = 2
     vae: Vae
     text_encoder: TextEncoder
 

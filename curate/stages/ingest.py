@@ -25,6 +25,7 @@ class IngestStage(Stage[IngestConfig]):
     """Write original bytes and a row for every sample, failed ones too."""
 
     name: ClassVar[str] = "ingest"
+    version: ClassVar[int] = 2
 
     def waves(self) -> Iterator[Sequence[Task]]:
         yield make_source(self.config).plan()

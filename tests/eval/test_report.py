@@ -304,3 +304,15 @@ def test_sizes_below_their_least_are_refused():
         ReportConfig(thumbnail_px=8)
     with pytest.raises(ConfigError, match="num_kept: must be >= 0, got -1"):
         ReportConfig(num_kept=-1)
+
+
+def test_quarantined_shards_are_named_with_their_cause(run_tree: Any, tmp_path: Path) -> None:
+    context = ReportContext(
+        pipeline="demo", quarantined={"annotate/00042": "tried 3 times: ValueError: <bad> row"}
+    )
+    stage = ReportStage(ReportConfig(), run_tree, {}, seed=0, context=context)
+    (task,) = next(stage.waves())
+    stage.run(task, Place(out=tmp_path, scratch=tmp_path))
+    page = (tmp_path / "index.html").read_text()
+    assert "annotate/00042" in page
+    assert "ValueError: &lt;bad&gt; row" in page
