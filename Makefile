@@ -27,7 +27,7 @@ kills: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.kills --engine local
 
 bench: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engine
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engine --chain 5
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speedup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.columns --rows 10000000 --shards 1000
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.memory --plot docs/memory.png

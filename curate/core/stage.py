@@ -106,6 +106,7 @@ class MapStage(Stage[ConfigT]):
         yield [
             Task(shard=shard, inputs={k: v for one in digests for k, v in one[shard].items()})
             for shard in digests[0]
+            if all(shard in one for one in digests)  # a quarantined shard is left out
         ]
 
 

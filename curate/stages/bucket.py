@@ -113,7 +113,12 @@ class BucketStage(Stage[BucketConfig]):
     version: ClassVar[int] = 2
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        verdicts = self.inputs["dedup"].all_digests(".parquet")
+        captioned = set(self.inputs["recaption"].shards())  # a quarantined shard is left out
+        verdicts = {
+            shard: digests
+            for shard, digests in self.inputs["dedup"].all_digests(".parquet").items()
+            if shard in captioned
+        }
         ingested = self.inputs["ingest"].all_digests(".parquet")
         yield [
             Task(shard=f"{SIZES}{shard}", inputs={**digests, **ingested[shard]})

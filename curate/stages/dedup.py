@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.core.errors import ConfigError
-from curate.core.manifest import Task, find_markers, finished_shards
+from curate.core.manifest import Task, find_markers
 from curate.core.schema import OK, VERDICT_FIELDS
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
@@ -102,7 +102,8 @@ class DedupStage(Stage[DedupConfig]):
         yield equal
         equals = self._digests(task.shard for task in equal)
         num_entries = len(band_masks(self.config.phash_radius)) * num_kept
-        near = self._bins(NEARS, num_entries, {**hashes, **equals}, sources)
+        found = {**sources, "equal": [task.shard for task in equal]}
+        near = self._bins(NEARS, num_entries, {**hashes, **equals}, found)
         yield near
         edges = [task.shard for task in (*equal, *near)]
         yield [Task(shard=CLUSTERS, inputs=self._digests(edges), params={"edges": edges})]
@@ -181,12 +182,8 @@ class DedupStage(Stage[DedupConfig]):
     def _write_near(self, task: Task, place: Place) -> None:
         tables = HashTables(self.own, task.params["sources"])
         part = Bin(number=task.params["bin"], count=task.params["bins"])
-        equal = [name for name in finished_shards(self.own.store) if name.startswith(EQUAL)]
-        repeated = np.unique(
-            np.concatenate(
-                [self.own.table(name, ["other_row"])["other_row"].to_numpy() for name in equal]
-            )
-        )
+        rows = [self.own.table(name, ["other_row"])["other_row"] for name in task.params["equal"]]
+        repeated = np.unique(np.concatenate([column.to_numpy() for column in rows]))
         config = self.config
         edges = find_near(tables, part, repeated, config.phash_radius, config.thumbnail_distance)
         self._write_edges(task, place, edges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -190,6 +191,31 @@ def test_damage_is_named_to_the_member_and_mended_alone(
     said = curate("verify", f"out={out}", "--repair")
     assert ran(said) == {"ingest": 1, "filter": 1}
     assert snapshot(out) == snapshot(straight)
+
+
+def test_a_run_goes_on_without_a_quarantined_shard_and_says_so(
+    pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    line = [*CHEAP, "stages=[ingest,annotate,filter,dedup,recaption,bucket]"]
+    line += ["bucket.area_px=4096", f"input={pictures}", f"out={out}", "engine=inline"]
+    curate("run", *line)
+    # As if recaption had given up one shard: its files gone, a quarantine of the same task there.
+    marker = json.loads((out / "recaption" / "00001.done.json").read_text())
+    for path in (out / "recaption").glob("00001.*"):
+        path.unlink()
+    quarantine = {"fingerprint": marker["fingerprint"], "causes": ["x"] * 3, "traceback": ""}
+    (out / "recaption" / "00001.quarantine.json").write_text(json.dumps(quarantine))
+    said = curate("run", *line, code=3)
+    assert "quarantined 00001: tried 3 times: x" in said
+    assert "retry_quarantined=true" in said
+    assert re.search(r"bucket +\d+ ran, .* kept 18 of 18", said)
+    status = curate("status", f"out={out}")
+    assert re.search(r"recaption +3 +18 +18 .* done, 1 quarantined", status)
+    assert "quarantined recaption/00001: tried 3 times: x" in status
+    said = curate("run", *line, "retry_quarantined=true")
+    assert ran(said)["recaption"] == 1
+    assert re.search(r"bucket .* kept 24 of 24", said)
 
 
 def test_status_of_a_finished_run_adds_up(straight: Path) -> None:
