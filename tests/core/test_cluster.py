@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -63,6 +64,33 @@ class GateStage(Stage[GateConfig]):
         return Counter({"in": 1, "kept": 1})
 
 
+class PlaceStage(GateStage):
+    """Write the name of the worker."""
+
+    name: ClassVar[str] = "place"
+
+    def run(self, task: Task, place: Place) -> Counter[str]:
+        from distributed import get_worker
+
+        (place.out / f"{task.shard}.txt").write_text(str(get_worker().name))
+        return Counter({"in": 1, "kept": 1})
+
+
+class AloneStage(GateStage):
+    """Fail when another task of the stage runs at the same time."""
+
+    name: ClassVar[str] = "alone"
+
+    def run(self, task: Task, place: Place) -> Counter[str]:
+        busy = Path(self.config.gate)
+        assert not busy.exists(), "two tasks at once"
+        busy.touch()
+        time.sleep(0.05)  # long enough for another to come, if it may
+        busy.unlink()
+        (place.out / f"{task.shard}.txt").write_text("")
+        return Counter({"in": 1, "kept": 1})
+
+
 class Cluster:
     """A scheduler and two workers with a nanny each."""
 
@@ -75,14 +103,17 @@ class Cluster:
             "--scheduler-file", str(file),
         )  # fmt: skip
         wait_for(file.exists)
-        for _ in range(2):
-            self._start(
-                "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard",
-                "--host", "127.0.0.1", "--memory-limit", "0",
-            )  # fmt: skip
-        import json
-
+        self._file = file
+        self.add_worker()
+        self.add_worker()
         self.address: str = json.loads(file.read_text())["address"]
+
+    def add_worker(self, *arguments: str) -> None:
+        """Start one more worker."""
+        self._start(
+            "worker", "--scheduler-file", str(self._file), "--nthreads", "1", "--no-dashboard",
+            "--host", "127.0.0.1", "--memory-limit", "0", *arguments,
+        )  # fmt: skip
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._folder / f"{arguments[0]}.log").open("ab") as log:
@@ -147,6 +178,34 @@ def test_a_gpu_no_worker_has_is_refused_instead_of_waited_for(
     engine = cluster.engine(hints={"gate": StageHint(gpus=1)})
     with pytest.raises(StageError, match=r"engine\.hints\.gate\.gpus: must be at most"):
         run(tmp_path / "out", tmp_path, engine)
+
+
+def test_a_gpu_stage_runs_on_the_worker_that_has_one(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.add_worker("--resources", "GPU=1", "--name", "with-gpu")
+    wait_for_workers(cluster, 3)
+    engine = cluster.engine(hints={"place": StageHint(gpus=1)})
+    with open_executor(engine) as executor:
+        stage = PlaceStage(GateConfig(), {}, {}, seed=0)
+        run_stage(stage, Output(store=LocalStore(tmp_path / "out")), executor, Silent())
+    assert texts(tmp_path / "out") == {"with-gpu"}
+
+
+def wait_for_workers(cluster: Cluster, count: int) -> None:
+    from distributed import Client
+
+    with Client(cluster.address, timeout=LIMIT_S) as client:
+        client.wait_for_workers(count, timeout=LIMIT_S)
+
+
+@pytest.mark.parametrize("hint", [StageHint(threads=2), StageHint(memory_gb=1e6)])
+def test_tasks_that_need_much_run_fewer_at_once(
+    cluster: Cluster, tmp_path: Path, hint: StageHint
+) -> None:
+    wait_for_workers(cluster, 2)
+    with open_executor(cluster.engine(hints={"alone": hint})) as executor:
+        stage = AloneStage(GateConfig(gate=str(tmp_path / "busy")), {}, {}, seed=0)
+        report = run_stage(stage, Output(store=LocalStore(tmp_path / "o")), executor, Silent())
+    assert report.num_run == 6
 
 
 def test_a_lost_scheduler_is_one_line_and_costs_nothing_that_was_done(

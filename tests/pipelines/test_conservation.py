@@ -1,0 +1,124 @@
+"""No sample is lost or doubled, whatever fails on it: decoding, a model, the captioner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curate.captioners.vlm import VlmCaptioner
+from curate.core.shard import ShardSet
+from curate.models.clip import OpenClipModel
+from pipelines.run import parse_request, run_request
+
+STAGES = "stages=[ingest,annotate,filter,dedup,recaption,bucket,encode]"
+MODEL_FAILS, CAPTIONER_FAILS = (70, 72), (80, 82)  # (width, height) of the pictures in question
+
+
+class Silent:
+    def start(self, stage: str, *, todo: int, done: int) -> None: ...
+
+    def advance(self, outcome: object) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def write_folder(folder: Path) -> None:
+    """Write good pictures, and one for each way to fail."""
+    folder.mkdir()
+    rng = np.random.Generator(np.random.Philox(key=1))
+    sizes = [(64, 64)] * 8 + [MODEL_FAILS, CAPTIONER_FAILS]
+    for number, (width, height) in enumerate(sizes):
+        pixels = rng.integers(0, 255, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+        (folder / f"{number:02d}.txt").write_text(f"picture number {number}")
+    (folder / "20.png").write_bytes((folder / "00.png").read_bytes()[:2000])  # cut
+    (folder / "21.jpg").write_text("<html>not found</html>")
+    (folder / "22.png").write_bytes(b"")
+    (folder / "23.png").write_bytes((folder / "01.png").read_bytes())  # a repeat of another
+    (folder / "02.txt").write_text("")  # dropped by the filter
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the pipeline over the folder with a model and a captioner that fail on one picture."""
+    embed, caption = OpenClipModel.embed_images, VlmCaptioner.caption
+
+    def embed_images(self: Any, images: Sequence[Image.Image]) -> Any:
+        if any(image.size == MODEL_FAILS for image in images):
+            raise ValueError("the model cannot take this picture")
+        return embed(self, images)
+
+    def caption_images(self: Any, images: Sequence[Image.Image], styles: Sequence[str]) -> Any:
+        if any(image.size == CAPTIONER_FAILS for image in images):
+            raise ValueError("the captioner cannot take this picture")
+        return caption(self, images, styles)
+
+    monkeypatch.setattr(OpenClipModel, "embed_images", embed_images)
+    monkeypatch.setattr(VlmCaptioner, "caption", caption_images)
+    write_folder(tmp_path / "pictures")
+    request = parse_request(
+        [
+            STAGES, f"input={tmp_path / 'pictures'}", f"out={tmp_path / 'out'}", "models=toy",
+            "engine=inline", "ingest.shard_size=5", "filter.caption_words.min=1",
+            "filter.similarity.min=-1", "bucket.area_px=4096",
+        ]
+    )  # fmt: skip
+    reports = run_request(request, Silent())
+    for report in reports:
+        counts = report.counts
+        parts = sum(n for name, n in counts.items() if name.startswith(("dropped.", "failed.")))
+        assert counts["in"] == counts["kept"] + parts, report
+        assert report.quarantined == {}, report
+    return tmp_path / "out"
+
+
+def rows(out: Path, stage: str) -> list[dict[str, Any]]:
+    return [row for _, table in ShardSet(out / stage).tables() for row in table.to_pylist()]
+
+
+def test_every_sample_has_one_row_in_every_table_and_one_reason_where_it_ends(out: Path) -> None:
+    ingested = rows(out, "ingest")
+    assert len(ingested) == len({row["key"] for row in ingested}) == 14
+    for stage in ("annotate", "filter", "dedup"):
+        assert sorted(row["key"] for row in rows(out, stage)) == sorted(
+            row["key"] for row in ingested
+        )
+    reasons = Counter(row["reason"] for row in rows(out, "dedup"))
+    failed = Counter(row["status"] for row in ingested if row["status"] != "ok")
+    assert failed == {"truncated": 1, "not_image": 1, "empty": 1, "repeated_file": 1}
+    assert reasons == {
+        "": 8,
+        "caption_words": 1,
+        "unmeasured.similarity": 1,
+        **failed,
+    }
+    kept = {row["key"] for row in rows(out, "dedup") if row["keep"]}
+    assert {row["key"] for row in rows(out, "bucket")} == kept
+    assert {row["key"] for row in rows(out, "encode")} == kept
+
+
+def test_the_picture_a_model_fails_on_has_nulls_and_its_neighbours_scores(out: Path) -> None:
+    measured = {row["key"]: row for row in rows(out, "annotate")}
+    sizes = {row["key"]: (row["width"], row["height"]) for row in rows(out, "ingest")}
+    scores = {key: row["clip.similarity"] for key, row in measured.items() if row["status"] == "ok"}
+    assert [sizes[key] for key, score in scores.items() if score is None] == [MODEL_FAILS]
+    assert measured[next(k for k, s in scores.items() if s is None)]["pixels.width"] == 70
+
+
+def test_the_picture_the_captioner_fails_on_keeps_its_place_with_rejected_rows(out: Path) -> None:
+    attempts = rows(out, "recaption")
+    failed = [row for row in attempts if row["status"] == "captioner_error"]
+    assert {row["source"] for row in failed} == {"short", "detailed"}
+    assert {row["text_raw"] for row in failed} == {
+        "ValueError: the captioner cannot take this picture"
+    }
+    (key,) = {row["key"] for row in failed}
+    bucketed = {row["key"]: row for row in rows(out, "bucket")}
+    assert bucketed[key]["captions.source"] == ["alt"]
+    assert len(attempts) == 2 * 8
