@@ -32,11 +32,13 @@ class _Tally:
     def __init__(self, stage: str, todo: int, done: int) -> None:
         self.stage, self.todo, self.done = stage, todo, done
         self.finished = self.quarantined = self.retried = 0
+        self.unit = "shards"
         self.counts: Counter[str] = Counter()
         self.started = time.time()
 
     def add(self, outcome: Outcome) -> None:
         self.finished += 1
+        self.unit = "partial results" if outcome.shard.startswith("_") else "shards"
         self.counts.update(outcome.counts)
         self.quarantined += outcome.gave_up
         self.retried += bool(outcome.causes)
@@ -55,8 +57,9 @@ def progress_line(facts: Mapping[str, Any], now: float) -> str:
     seconds = max(now - facts["started"], 1e-6)
     finished, todo, counts = facts["finished"], facts["todo"], facts["counts"]
     seen, kept = counts.get("in", 0), counts.get("kept", 0)
-    parts = [f"{facts['stage']}: {finished + facts['done']}/{todo + facts['done']} shards"]
-    if seen:
+    unit = facts["unit"]
+    parts = [f"{facts['stage']}: {finished + facts['done']}/{todo + facts['done']} {unit}"]
+    if seen and unit == "shards":
         parts += [f"{seen / seconds:,.0f} samples/s", f"kept {kept / seen:.1%}"]
     failed = sum(count for name, count in counts.items() if name.startswith("failed."))
     parts += [f"{failed:,} failed"] if failed else []
@@ -82,7 +85,7 @@ class LineProgress:
         """Begin a group of tasks."""
         self._tally = _Tally(stage, todo, done)
         self._shown = time.time()
-        self._show(f"{stage}: {todo} shards to do, {done} done", end=not self._live)
+        self._show(f"{stage}: {todo} to do, {done} done", end=not self._live)
 
     def advance(self, outcome: Outcome) -> None:
         """Count one finished task."""

@@ -27,6 +27,7 @@ FACTS = {
     "finished": 4,
     "quarantined": 0,
     "retried": 0,
+    "unit": "shards",
     "counts": {"in": 4000, "kept": 3000, "failed.not_image": 1000},
     "started": 100.0,
     "updated": 140.0,
@@ -40,6 +41,8 @@ FACTS = {
         ({"finished": 0, "counts": {}}, "annotate: 2/12 shards, unknown time left"),
         ({"finished": 10, "counts": {"in": 4000, "kept": 4000}},
          "annotate: 12/12 shards, 100 samples/s, kept 100.0%, 40.0 s"),
+        ({"unit": "partial results"},
+         "annotate: 6/12 partial results, 1,000 failed, 1 min 00 s left"),
         ({"quarantined": 3, "counts": {}, "todo": 4004},
          "annotate: 6/4006 shards, 3 quarantined, 11 h 06 min left"),
     ],
@@ -86,6 +89,6 @@ def test_without_a_terminal_lines_are_plain() -> None:
     progress.advance(Outcome(shard="00000", counts={"in": 1, "kept": 1}))
     progress.finish()
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "filter: 1 shards to do, 0 done"
+    assert lines[0] == "filter: 1 to do, 0 done"
     assert lines[1].startswith("filter: 1/1 shards, ")
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
