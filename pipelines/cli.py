@@ -98,11 +98,11 @@ def _run(arguments: Sequence[str]) -> int:
     return _run_request(parse_request(arguments))
 
 
-def _run_request(request: Request) -> int:
+def _run_request(request: Request, prepare: Callable[[], None] | None = None) -> int:
     from pipelines.progress import LineProgress
     from pipelines.run import run_request
 
-    reports = run_request(request, LineProgress())
+    reports = run_request(request, LineProgress(), prepare)
     for report in reports:
         verdict = f"{report.num_run} ran, {report.num_skipped} done before"
         kept, seen = report.counts.get("kept", 0), report.counts.get("in", 0)
@@ -194,7 +194,7 @@ def _why(arguments: Sequence[str]) -> int:
 
 
 def _verify(arguments: Sequence[str]) -> int:
-    from pipelines.verify import repair_request, verify
+    from pipelines.verify import remove_damaged, repair_request, verify
 
     plain = ["repair=true" if text == "--repair" else text for text in arguments]
     options = _options(plain, {"out": "out", "repair": "false"})
@@ -212,7 +212,7 @@ def _verify(arguments: Sequence[str]) -> int:
     if options["repair"] != "true":
         print("run it with --repair to make the damaged shards anew", file=sys.stderr)
         return EXIT_USER
-    return _run_request(repair_request(out, found))
+    return _run_request(repair_request(out, found), lambda: remove_damaged(out, found))
 
 
 def _sweep(arguments: Sequence[str]) -> int:

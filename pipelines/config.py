@@ -21,6 +21,8 @@ from eval.runner import EvalConfig
 from train.config import TrainConfig
 from train.sample import SampleConfig
 
+TOYWEB = "toyweb"  # the value of `input` that stands for the embedded toy web
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToywebConfig:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +21,27 @@ import pyarrow.parquet as pq
 
 from curate.core.commit import Output
 from curate.core.store import LocalStore, open_store
-from pipelines.config import RunConfig, ToywebConfig
+from pipelines.config import TOYWEB, RunConfig, ToywebConfig
 
 if TYPE_CHECKING:
     from pipelines.toyweb.site import Site
 
-TOYWEB = "toyweb"
 URLS, TRUTH, PROMPTS, MARKER = "urls.parquet", "truth.parquet", "prompts.parquet", "toyweb.json"
 
 
-def describe_input(config: RunConfig) -> RunConfig:
-    """Put the input's paths into the sections of the stages that read them."""
+def describe_input(config: RunConfig, *, plan_only: bool = True) -> RunConfig:
+    """Put the input's paths into the sections of the stages that read them.
+
+    Args:
+        config: of the run.
+        plan_only: leave `out` alone: another run may be reading the toy web's tables there.
+    """
     if config.input != TOYWEB:
         return _with_source(config, config.input)
     folder = toyweb_folder(config.out)
+    if plan_only and not _is_written(folder, config.toyweb):
+        name = hashlib.sha256(_identity(config.toyweb).encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"latentmill-toyweb-{os.getuid()}" / name
     write_toyweb(folder, config.toyweb)
     config = _with_source(config, str(folder / URLS))
     sample = dataclasses.replace(config.sample, prompts=str(folder / PROMPTS))
@@ -41,7 +51,7 @@ def describe_input(config: RunConfig) -> RunConfig:
 @contextlib.contextmanager
 def open_input(config: RunConfig) -> Generator[RunConfig]:
     """Give the config with its input reachable until the block ends."""
-    described = describe_input(config)
+    described = describe_input(config, plan_only=False)
     if config.input != TOYWEB:
         yield described
         return
@@ -60,19 +70,26 @@ def toyweb_folder(out: str) -> Path:
 
 def write_toyweb(folder: Path, toyweb: ToywebConfig) -> None:
     """Write the toy web's URL table, truth table and held-out prompts, once per size and seed."""
-    identity = json.dumps(dataclasses.asdict(toyweb), sort_keys=True) + "\n"
-    marker = folder / MARKER
-    if marker.exists() and marker.read_text() == identity:
+    if _is_written(folder, toyweb):
         return
     from pipelines.toyweb.site import write_truth, write_url_table
 
     folder.mkdir(parents=True, exist_ok=True)
-    marker.unlink(missing_ok=True)
+    (folder / MARKER).unlink(missing_ok=True)
     site = _site(toyweb)
     write_url_table(site, folder / URLS)
     write_truth(site, folder / TRUTH)
     _write_prompts(toyweb, folder / PROMPTS)
-    LocalStore(folder).write(MARKER, identity.encode())
+    LocalStore(folder).write(MARKER, _identity(toyweb).encode())
+
+
+def _is_written(folder: Path, toyweb: ToywebConfig) -> bool:
+    marker = folder / MARKER
+    return marker.exists() and marker.read_text() == _identity(toyweb)
+
+
+def _identity(toyweb: ToywebConfig) -> str:
+    return json.dumps(dataclasses.asdict(toyweb), sort_keys=True) + "\n"
 
 
 def _write_prompts(toyweb: ToywebConfig, path: Path) -> None:

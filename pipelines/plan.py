@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curate.core.errors import StageError
-from curate.core.manifest import SUMMARY, State, explain
+from curate.core.manifest import SUMMARY, State, explain, finished_shards
 from curate.core.shard import ShardSet
 from curate.core.stage import plan_wave
 from curate.core.store import open_store
@@ -61,10 +61,11 @@ def check_inputs(request: Request, config: RunConfig) -> None:
     Raises:
         StageError: with the stage and what changed.
     """
-    outside = [name for name in STAGES if name in config.stages and name not in request.chosen]
-    needed = {other for name in request.chosen for other in reads_of(name, config)} & set(outside)
+    reads = {other for name in request.chosen for other in reads_of(name, config)}
+    needed = reads - set(request.chosen)
     plans: dict[str, StagePlan] = {}
-    for name in outside:
+    # A chosen stage is planned too: what it will change makes an outside stage after it stale.
+    for name in [name for name in STAGES if name in config.stages]:
         if needed <= plans.keys():
             return
         plan = plans[name] = _plan_stage(name, request.pipeline, config, plans)
@@ -97,11 +98,18 @@ def _plan_stage(
     stage = build_stage(name, pipeline, config)
     states: Counter[State] = Counter()
     reasons: Counter[str] = Counter()
+    planned: set[str] = set()
     for tasks in stage.waves():
         jobs = plan_wave(stage, tasks, store, retry_quarantined=config.retry_quarantined)
         states.update(job.state for job in jobs)
         for job in jobs:
             reasons.update(explain(job.old, job.identity) if job.old else ())
+        planned |= {job.task.shard for job in jobs}
         if any(job.state is not State.DONE for job in jobs if job.task.shard.startswith("_")):
             break  # what later waves hold depends on this one
+    else:
+        surplus = len(set(finished_shards(store)) - planned)
+        states[State.STALE] += surplus
+        reasons["shards that are no longer planned"] += surplus
+    states, reasons = +states, +reasons  # without zeros
     return StagePlan(stage=name, states=states, reasons=dict(reasons.most_common()), closed=closed)

@@ -5,9 +5,10 @@ presets + overrides -> RunConfig -> select stages -> for each: build, check inpu
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from curate.core.shard import ShardSet
 from curate.core.stage import Stage
 from curate.core.store import PARTIAL, Store, open_store
 from curate.models.packs import ModelRef, load_pack
-from pipelines.config import RunConfig
+from pipelines.config import TOYWEB, RunConfig
 from pipelines.inspect import RUN_FILE
 from pipelines.progress import LiveFile, MetricsFile, Together
 from pipelines.table import STAGES, Parts
@@ -75,11 +76,19 @@ def parse_request(arguments: Sequence[str]) -> Request:
         raise ConfigError(
             f"stages: must be among {', '.join(STAGES)}, got {unknown[0]!r}; fix the name"
         )
+    strangers = sorted(set(config.engine.hints) - set(STAGES))
+    if strangers:
+        raise ConfigError(
+            f"engine.hints: must be for stages ({', '.join(STAGES)}), got {strangers[0]!r}; "
+            "fix the name"
+        )
     chosen = _choose(named.get("stage", ""), [name for name in STAGES if name in config.stages])
-    return Request(pipeline=pipeline, config=config, chosen=tuple(chosen))
+    return Request(pipeline=pipeline, config=_absolute(config), chosen=tuple(chosen))
 
 
-def run_request(request: Request, shown: Progress) -> list[StageReport]:
+def run_request(
+    request: Request, shown: Progress, prepare: Callable[[], None] | None = None
+) -> list[StageReport]:
     """Run the chosen stages in order, as the only run on this `out`.
 
     A run goes on without quarantined shards; it ends where a helper shard is one.
@@ -87,6 +96,7 @@ def run_request(request: Request, shown: Progress) -> list[StageReport]:
     Args:
         request: what to run.
         shown: hears of progress beside the files that record it.
+        prepare: called once `out` is owned and the inputs are checked.
 
     Raises:
         CurateError: bad input, an `out` in use, an input stage that is not done, a failed stage.
@@ -98,11 +108,13 @@ def run_request(request: Request, shown: Progress) -> list[StageReport]:
         _models(name, request.config.models)  # a missing pack is said now, not an hour later
     check_owner(request)
     reports: list[StageReport] = []
-    with claim_out(request.out) as claim:
+    with naming_hopeless(request.out.url), claim_out(request.out) as claim:
         write_run_files(request)
         progress = Together([shown, LiveFile(request.out), MetricsFile(request.out)])
         with open_input(request.config) as config, open_executor(config.engine) as executor:
             check_inputs(request, config)
+            if prepare:
+                prepare()
             for name in request.chosen:
                 report = run_stage(
                     build_stage(name, request.pipeline, config),
@@ -151,6 +163,17 @@ def _models(name: str, pack_name: str) -> dict[str, ModelRef]:
                 "choose another pack"
             )
     return {role: pack[role] for role in (*spec.roles, *spec.required_roles) if role in pack}
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """Make paths absolute where workers have another current folder than this process."""
+    if config.engine.name not in ("cluster", "slurm"):
+        return config
+    paths = {name: getattr(config, name) for name in ("input", "out")}
+    local = {name: str(Path(path).absolute()) for name, path in paths.items() if "://" not in path}
+    if config.input in ("", TOYWEB):
+        local["input"] = config.input
+    return dataclasses.replace(config, **local)
 
 
 def _choose(text: str, available: Sequence[str]) -> list[str]:

@@ -44,7 +44,7 @@ def read_status(out: Store) -> Status:
     """
     stages = read_run(out)["stages"]
     alive = is_owned(out)
-    live = _read_live(out) if alive else {}
+    live = _read_json(out, LIVE_FILE) if alive else {}
     rows: list[tuple[str, ...]] = [_HEAD]
     quarantined: list[str] = []
     for stage in stages:
@@ -60,11 +60,13 @@ def read_status(out: Store) -> Status:
 
 def _row(stage: str, store: Store, *, is_running: bool, num_given_up: int) -> tuple[str, ...]:
     shards = finished_shards(store)
-    closed = store.exists(SUMMARY)
-    counts = _summed(store) if closed else _added_up(store, shards)
+    summary = _read_json(store, SUMMARY)
+    counts = summary["counts"] if summary else _added_up(store, shards)
+    lost = (summary.get("shards", {}).keys() - summary.get("quarantined", {})) - set(shards)
     dropped, failed = _sum(counts, "dropped."), _sum(counts, "failed.")
     seen, kept = counts.get("in", 0), counts.get("kept", 0)
-    state = "done" if closed else ("partial" if shards else "absent")
+    state = "done" if summary else ("partial" if shards else "absent")
+    state += f", {len(lost)} SHARDS LOST: run `curate verify`" if lost else ""
     state = "running" if is_running else state
     if num_given_up:
         state += f", {num_given_up} quarantined"
@@ -72,10 +74,6 @@ def _row(stage: str, store: Store, *, is_running: bool, num_given_up: int) -> tu
         state += ", SUMS DIFFER: run `curate verify`"
     num_shards = sum(not name.startswith("_") for name in shards)
     return (stage, str(num_shards), *(f"{n:,}" for n in (seen, kept, dropped, failed)), state)
-
-
-def _summed(store: Store) -> Mapping[str, int]:
-    return json.loads(store.read(SUMMARY))["counts"]
 
 
 def _added_up(store: Store, shards: list[str]) -> Mapping[str, int]:
@@ -89,8 +87,9 @@ def _sum(counts: Mapping[str, int], prefix: str) -> int:
     return sum(count for name, count in counts.items() if name.startswith(prefix))
 
 
-def _read_live(out: Store) -> dict[str, Any]:
+def _read_json(store: Store, name: str) -> dict[str, Any]:
+    """Read a small file that a run may be replacing; empty when it is not there."""
     try:
-        return json.loads(out.read(LIVE_FILE))
+        return json.loads(store.read(name))
     except (FileNotFoundError, ValueError):
         return {}

@@ -104,7 +104,8 @@ def _sample(parts: Parts) -> Stage[Any]:
 
 def _evaluate(parts: Parts) -> Stage[Any]:
     from eval.runner import EvaluateStage
-    from pipelines.inputs import TOYWEB, toyweb_folder
+    from pipelines.config import TOYWEB
+    from pipelines.inputs import toyweb_folder
     from pipelines.readers import READERS
     from pipelines.truth import make_truth_check
 

@@ -6,6 +6,7 @@ markers -> sha256 of each file -> damaged files -> of a tar: members by their xx
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,12 @@ def verify(out: Store) -> Verdict:
     for stage in read_run(out)["stages"]:
         store = out.child(stage)
         known = {SUMMARY}
-        for shard, marker in find_markers(store, finished_shards(store)):
+        shards = finished_shards(store)
+        for shard in _lost(store, shards):
+            name = f"{shard}{MARKER_SUFFIX}"
+            detail = "is missing, and its shard with it"
+            damaged.append(Damage(stage=stage, shard=shard, file=name, detail=detail))
+        for shard, marker in find_markers(store, shards):
             known.add(f"{shard}{MARKER_SUFFIX}")
             if marker is None:
                 detail = "is not a marker of this version"
@@ -78,20 +84,32 @@ def verify(out: Store) -> Verdict:
     return Verdict(damaged=damaged, strangers=strangers, num_files=num_files, num_bytes=num_bytes)
 
 
-def repair_request(out: Store, found: Verdict) -> Request:
-    """Remove the damaged shards and ask for just their stages, with the config that `out` keeps.
-
-    Everything else is done, so only the removed tasks run; their bytes come out as they were, so
-    nothing downstream grows stale.
-    """
+def remove_damaged(out: Store, found: Verdict) -> None:
+    """Remove the damaged shards; the caller owns `out`."""
     for stage, shard in {(damage.stage, damage.shard) for damage in found.damaged}:
         remove_shard(out.child(stage), shard)
         out.child(stage).delete(SUMMARY)
+
+
+def repair_request(out: Store, found: Verdict) -> Request:
+    """Ask for just the stages of the damaged shards, with the config that `out` keeps.
+
+    Everything else is done, so only the damaged tasks run. Their bytes come out as they were and
+    nothing downstream grows stale, unless what they read has changed (a URL that is gone).
+    """
     run = read_run(out)
     stages = {damage.stage for damage in found.damaged}
     config = load_config(RunConfig, [out.local_path(CONFIG_FILE)], [f"out={out.url}"])
     chosen = tuple(name for name in run["stages"] if name in stages)
     return Request(pipeline=run["pipeline"], config=config, chosen=chosen)
+
+
+def _lost(store: Store, shards: Sequence[str]) -> list[str]:
+    """List the shards that `stage.json` knows and the folder lacks."""
+    if not store.exists(SUMMARY):
+        return []
+    summary = json.loads(store.read(SUMMARY))
+    return sorted(summary["shards"].keys() - summary["quarantined"] - set(shards))
 
 
 def _check_shard(stage: str, store: Store, shard: str, marker: Marker) -> Iterator[Damage]:

@@ -34,6 +34,10 @@ class Output:
     store: Store
     claim: Claim | None = None
 
+    def changing(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder while its files change, if there is a claim; see `Claim.committing`."""
+        return self.claim.committing() if self.claim else contextlib.nullcontext()
+
     @property
     def work(self) -> Path:
         """Give the local folder of unfinished work: inside a local store, beside a remote one."""
@@ -68,7 +72,7 @@ def commit(
         marker = Marker(
             fingerprint=identity.fingerprint, identity=identity, files=files, counts=counts
         )
-        with output.claim.committing() if output.claim else contextlib.nullcontext():
+        with output.changing():
             remove_shard(store, shard, but=set(names))
             for name in names:
                 store.put(out / name, name)

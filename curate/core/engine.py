@@ -18,6 +18,7 @@ import dataclasses
 import fcntl
 import json
 import shutil
+import sys
 import time
 import traceback
 from collections import Counter
@@ -29,7 +30,7 @@ from typing import Any, Protocol
 from curate.core.commit import Output, commit, remove_shard
 from curate.core.disk_errors import naming_hopeless
 from curate.core.errors import CurateError, ShardError
-from curate.core.manifest import SUMMARY, State, find_marker, finished_shards
+from curate.core.manifest import SUMMARY, State, find_marker, find_markers, finished_shards
 from curate.core.quarantine import SUFFIX as QUARANTINE_SUFFIX
 from curate.core.quarantine import Quarantine, find_quarantined, put_into_quarantine
 from curate.core.stage import Job, Place, Stage, plan_wave
@@ -129,13 +130,15 @@ def run_stage(
     shards: dict[str, str] = {}
     counts: Counter[str] = Counter()
     quarantined: dict[str, str] = {}
-    num_run = 0
+    num_run = num_left_alone = 0
     for tasks in stage.waves():
         jobs = plan_wave(stage, tasks, store, retry_quarantined=retry_quarantined)
         shards |= {job.task.shard: job.identity.fingerprint for job in jobs}
         for job in jobs:
             counts.update(job.counts)
-        quarantined |= _known_quarantines(store, jobs)
+        known = _known_quarantines(store, jobs)
+        num_left_alone += len(known)
+        quarantined |= known
         todo = [job for job in jobs if job.state in (State.ABSENT, State.STALE)]
         if todo:
             store.delete(SUMMARY)
@@ -144,7 +147,7 @@ def run_stage(
                 num_run += 1
                 counts.update(outcome.counts)
                 if outcome.gave_up:
-                    quarantined[outcome.shard] = _give_up(store, outcome, shards[outcome.shard])
+                    quarantined[outcome.shard] = _give_up(output, outcome, shards[outcome.shard])
                 progress.advance(outcome)
             progress.finish()
         if any(shard.startswith("_") for shard in quarantined):
@@ -152,13 +155,15 @@ def run_stage(
     report = StageReport(
         stage=stage.name,
         num_run=num_run,
-        num_skipped=len(shards) - num_run,
+        num_skipped=len(shards) - num_run - num_left_alone,
         quarantined=dict(sorted(quarantined.items())),
         counts=dict(sorted(counts.items())),
         complete=not any(shard.startswith("_") for shard in quarantined),
     )
     if report.complete:
-        _close_stage(stage, output, shards, report)
+        check_taken(stage, report)
+        with output.changing():
+            _close_stage(stage, output, shards, report)
     return report
 
 
@@ -216,7 +221,7 @@ def run_task(stage: Stage[Any], job: Job, output: Output) -> Outcome:
             shutil.rmtree(place.out, ignore_errors=True)  # scratch stays: the next try goes on
             raise
         finally:
-            _drop_copies(output.store)
+            _drop_copies()
         shutil.rmtree(work)
     return Outcome(shard=shard, counts=counts, seconds=time.monotonic() - start)
 
@@ -232,6 +237,28 @@ def check_sums(stage: str, shard: str, counts: Mapping[str, int]) -> None:
     assert seen == kept + parts, (
         f"{stage} {shard}: in must equal kept + dropped + failed, "
         f"got {seen} != {kept} + {parts} ({dict(counts)})"
+    )
+
+
+def check_taken(stage: Stage[Any], report: StageReport) -> None:
+    """Check that a stage took every sample that the stage before passed on.
+
+    Only where nothing is quarantined: what a shard that was given up held is not known.
+
+    Raises:
+        AssertionError: samples were lost or doubled between two stages.
+    """
+    if stage.takes is None or report.quarantined:
+        return
+    name, field_name = stage.takes
+    before = stage.inputs[name].store
+    if find_quarantined(before) or any(find_quarantined(s.store) for s in stage.inputs.values()):
+        return
+    markers = find_markers(before, finished_shards(before))
+    passed = sum(marker.counts.get(field_name, 0) for _, marker in markers if marker)
+    seen = report.counts.get("in", 0)
+    assert seen == passed, (
+        f"{stage.name}: must take all that {name} passed on, got {seen} of {passed} samples"
     )
 
 
@@ -253,13 +280,14 @@ def _known_quarantines(store: Store, jobs: Sequence[Job]) -> dict[str, str]:
     return {shard: known[shard].line for shard in shards}
 
 
-def _give_up(store: Store, outcome: Outcome, fingerprint: str) -> str:
+def _give_up(output: Output, outcome: Outcome, fingerprint: str) -> str:
     """Put a task into quarantine; what an earlier config left of its shard goes."""
     quarantine = Quarantine(
         fingerprint=fingerprint, causes=outcome.causes, traceback=outcome.traceback
     )
-    remove_shard(store, outcome.shard)
-    put_into_quarantine(store, outcome.shard, quarantine)
+    with output.changing():
+        remove_shard(output.store, outcome.shard)
+        put_into_quarantine(output.store, outcome.shard, quarantine)
     return quarantine.line
 
 
@@ -298,11 +326,10 @@ def _alone(work: Path, shard: str) -> Generator[None]:
         yield
 
 
-def _drop_copies(store: Store) -> None:
-    if not store.is_local:
-        from curate.core.remote_store import drop_copies
-
-        drop_copies()
+def _drop_copies() -> None:
+    """Remove what this task fetched from object stores, if it has touched any."""
+    if copies := sys.modules.get("curate.core.remote_copies"):
+        copies.drop_copies()
 
 
 def _one_line(error: Exception) -> str:

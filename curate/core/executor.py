@@ -102,9 +102,9 @@ class DaskExecutor:
         from distributed import KilledWorker
 
         causes = ["its worker process died"]
-        while len(causes) < self._config.tries:
+        for number in range(max(1, self._config.tries - 1)):  # the first may not have been its own
             try:
-                outcome = self._result(task.submit(job, suffix=f"-alone{len(causes)}"))
+                outcome = self._result(task.submit(job, suffix=f"-alone{number}"))
                 return dataclasses.replace(outcome, causes=(*causes, *outcome.causes))
             except KilledWorker:
                 causes.append("its worker process died")
@@ -133,7 +133,7 @@ class DaskExecutor:
         """Say how many tasks may be in flight: some per worker, fewer when a hint asks for more."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         hint = self._config.hint(stage)
-        _check_gpus(stage, hint, workers)
+        _check_workers(stage, hint, workers)
         num_threads = sum(worker["nthreads"] for worker in workers) or 1
         bounds = [num_threads * self._config.tasks_per_worker]
         if hint.threads > 1:
@@ -240,8 +240,18 @@ def _wait_for_workers(client: Any, config: EngineConfig) -> None:
         ) from error
 
 
-def _check_gpus(stage: str, hint: StageHint, workers: Any) -> None:
-    """Refuse a hint that no worker can meet: Dask would wait for ever."""
+def _check_workers(stage: str, hint: StageHint, workers: Any) -> None:
+    """Refuse workers that run tasks side by side, and a hint that no worker can meet.
+
+    Tasks set the threads of torch for their whole process, and Dask would wait for ever for a
+    resource that nobody has.
+    """
+    widest = max((worker["nthreads"] for worker in workers), default=1)
+    if widest > 1:
+        raise StageError(
+            f"engine: each worker must run one task at a time, got one with {widest} threads; "
+            "start more workers with `dask worker --nthreads 1`"
+        )
     most = max((worker.get("resources", {}).get("GPU", 0) for worker in workers), default=0)
     if hint.gpus > most:
         raise StageError(
@@ -303,10 +313,9 @@ class _WorkerStage:
 def _run_on_worker(
     stage: Stage[Any], job: Job, output: Output, hint: StageHint, patience: Patience
 ) -> Outcome:
-    """Run in a worker: reuse the set-up stage while its folders, config and models are the same."""
-    bare = job.identity
-    places = [output.store.url, *(shard_set.url for shard_set in stage.inputs.values())]
-    token = f"{bare.stage}:{bare.version}:{bare.seed}:{bare.config}:{bare.models}:{places}"
+    """Run in a worker: reuse the set-up stage while the run and the stage's config are the same."""
+    run = output.claim.token if output.claim else output.store.url
+    token = f"{run}:{stage.name}:{stage.version}:{stage.seed}:{stage.config!r}:{stage.models!r}"
     _set_threads(hint.threads)
     if _WorkerStage.token != token or _WorkerStage.stage is None:
         _WorkerStage.stage = None

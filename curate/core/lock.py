@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import socket
@@ -30,6 +31,8 @@ from typing import Any, BinaryIO
 from curate.core.disk_errors import naming_hopeless
 from curate.core.errors import StoreError
 from curate.core.store import LocalStore, Store, open_store
+
+logger = logging.getLogger(__name__)
 
 LOCK, FENCE = ".lock", ".fence"
 RENEW_S = 10.0  # chosen by us: two small requests a minute and a half-minute of grace
@@ -159,9 +162,12 @@ def _hold_remote(store: Store, claim: Claim) -> Generator[None]:
 
 def _renew(store: Store, claim: Claim, stop: threading.Event) -> None:
     while not stop.wait(RENEW_S):
-        if read_owner(store).get("token") != claim.token:
-            return  # taken over; the next commit will say so
-        store.write(LOCK, _owner_text(claim))
+        try:
+            if read_owner(store).get("token") != claim.token:
+                return  # taken over; the next commit will say so
+            store.write(LOCK, _owner_text(claim))
+        except StoreError as error:  # the store may answer again before the lock is too old
+            logger.warning("%s: could not renew the lock: %s", store.url, error)
 
 
 def _refuse(store: Store) -> None:

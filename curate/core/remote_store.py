@@ -94,8 +94,9 @@ class RemoteStore:
         return sorted(name for name in names if name and name.endswith(suffix))
 
     def is_empty(self) -> bool:
-        """Tell whether nothing is in the folder or below."""
-        return not self._entries()
+        """Tell whether the folder is absent or holds nothing but hidden files."""
+        names = [str(e["name"]).rstrip("/").rpartition("/")[2] for e in self._entries()]
+        return all(name.startswith(".") for name in names)
 
     def exists(self, name: str) -> bool:
         """Tell whether the file is there."""

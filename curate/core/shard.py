@@ -22,7 +22,13 @@ import pyarrow.parquet as pq
 import xxhash
 
 from curate.core.errors import ShardError
-from curate.core.manifest import Marker, find_markers, finished_shards, load_marker
+from curate.core.manifest import (
+    Marker,
+    find_markers,
+    finished_shards,
+    load_marker,
+    marker_name,
+)
 from curate.core.schema import KEY, KEY_PATTERN, STATUS, is_key
 from curate.core.store import LocalStore, Store
 
@@ -201,12 +207,20 @@ class ShardSet:
         return self._chosen(self.marker(shard), shard, suffixes)
 
     def all_digests(self, *suffixes: str) -> dict[str, dict[str, str]]:
-        """Give what `digests` gives for every finished shard, read in one go, sorted by shard."""
-        return {
-            shard: self._chosen(marker, shard, suffixes)
-            for shard, marker in find_markers(self.store, self.shards())
-            if marker is not None
-        }
+        """Give what `digests` gives for every finished shard, read in one go, sorted by shard.
+
+        Raises:
+            ShardError: a marker is damaged.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for shard, marker in find_markers(self.store, self.shards()):
+            if marker is None:
+                raise ShardError(
+                    f"{self.url}/{marker_name(shard)}: must be a marker of this version, got none; "
+                    "run its stage again"
+                )
+            found[shard] = self._chosen(marker, shard, suffixes)
+        return found
 
     def table_path(self, shard: str) -> Path:
         """Give a local path of the shard's side table."""

@@ -55,6 +55,7 @@ class Stage(ABC, Generic[ConfigT]):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     runs_in: ClassVar[Literal["worker", "client"]] = "worker"
+    takes: ClassVar[tuple[str, str] | None] = None  # input and its counter: what "in" must equal
 
     def __init__(
         self,

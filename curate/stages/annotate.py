@@ -49,6 +49,7 @@ class AnnotateStage(MapStage[AnnotateConfig]):
     """Write the annotators' columns for every sample; failed samples keep their status."""
 
     name: ClassVar[str] = "annotate"
+    takes: ClassVar[tuple[str, str] | None] = ("ingest", "in")
     annotators: Sequence[Annotator]
 
     def setup(self) -> None:

@@ -111,6 +111,7 @@ class BucketStage(Stage[BucketConfig]):
 
     name: ClassVar[str] = "bucket"
     version: ClassVar[int] = 2
+    takes: ClassVar[tuple[str, str] | None] = ("dedup", "kept")
 
     def waves(self) -> Iterator[Sequence[Task]]:
         captioned = set(self.inputs["recaption"].shards())  # a quarantined shard is left out
@@ -127,7 +128,8 @@ class BucketStage(Stage[BucketConfig]):
         inputs: dict[str, str] = {}
         for shard in verdicts:
             inputs |= self.own.digests(f"{SIZES}{shard}", ".parquet")
-        yield [Task(shard=PLAN, inputs=inputs, params={"sources": list(verdicts)})]
+        params = {"sources": list(verdicts)}
+        yield [Task(shard=PLAN, inputs={"all sizes": _digest_of(inputs)}, params=params)]
         yield list(self._shard_tasks())
 
     def run(self, task: Task, place: Place) -> Counter[str]:
@@ -193,9 +195,12 @@ class BucketStage(Stage[BucketConfig]):
                 rows = plan.read_row_group(group).to_pylist()
                 keys = json.dumps([(row["key"], row["source_shard"]) for row in rows])
                 shard = rows[0]["shard"]
-                inputs = {f"plan/{shard}": hashlib.sha256(keys.encode()).hexdigest()}
-                for source in sorted({row["source_shard"] for row in rows}):
-                    inputs |= {**ingested[source], **captions[source]}
+                sources = sorted({row["source_shard"] for row in rows})
+                read = [(ingested[source], captions[source]) for source in sources]
+                inputs = {
+                    f"plan/{shard}": hashlib.sha256(keys.encode()).hexdigest(),
+                    f"pictures and captions of {len(sources)} shards": _digest_of(read),
+                }
                 params = {"bucket": rows[0]["bucket"], "group": group}
                 yield Task(shard=shard, inputs=inputs, params=params)
 
@@ -257,6 +262,11 @@ def _captions(recaptioned: ShardSet, shard: str, keys: set[str]) -> dict[str, di
         if row["status"] == OK and row["key"] in keys:
             captions.setdefault(row["key"], {})[row["source"]] = row["text"]
     return captions
+
+
+def _digest_of(parts: Any) -> str:
+    """Give one digest for many: an output shard may draw from hundreds of source shards."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _group(rows: Sequence[dict[str, Any]], column: str) -> dict[str, list[dict[str, Any]]]:

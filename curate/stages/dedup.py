@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.core.errors import ConfigError
+from curate.core.errors import ConfigError, StageError
 from curate.core.manifest import Task, find_markers
 from curate.core.schema import OK, VERDICT_FIELDS
 from curate.core.shard import ShardSet, ShardWriter
@@ -86,6 +86,7 @@ class DedupStage(Stage[DedupConfig]):
 
     name: ClassVar[str] = "dedup"
     version: ClassVar[int] = 2
+    takes: ClassVar[tuple[str, str] | None] = ("filter", "kept")
 
     def waves(self) -> Iterator[Sequence[Task]]:
         verdicts = self.inputs["filter"].all_digests(".parquet")
@@ -95,18 +96,18 @@ class DedupStage(Stage[DedupConfig]):
             Task(shard=f"{HASHES}{shard}", inputs={**digests, **measured[shard], **ingested[shard]})
             for shard, digests in verdicts.items()
         ]
-        hashes = self._digests(f"{HASHES}{shard}" for shard in verdicts)
+        hashes = self._digest_of(f"{HASHES}{shard}" for shard in verdicts)
         sources = {"sources": list(verdicts)}
         num_kept = sum(count_kept(self.inputs["filter"]))
         equal = self._bins(EQUAL, 2 * num_kept, hashes, sources)
         yield equal
-        equals = self._digests(task.shard for task in equal)
+        equals = self._digest_of(task.shard for task in equal)
         num_entries = len(band_masks(self.config.phash_radius)) * num_kept
         found = {**sources, "equal": [task.shard for task in equal]}
-        near = self._bins(NEARS, num_entries, {**hashes, **equals}, found)
+        near = self._bins(NEARS, num_entries, hashes | equals, found)
         yield near
         edges = [task.shard for task in (*equal, *near)]
-        yield [Task(shard=CLUSTERS, inputs=self._digests(edges), params={"edges": edges})]
+        yield [Task(shard=CLUSTERS, inputs=self._digest_of(edges), params={"edges": edges})]
         groups = self._cluster_groups()
         yield [
             Task(
@@ -129,11 +130,12 @@ class DedupStage(Stage[DedupConfig]):
                 return Counter()
         return self._write_verdicts(task, place)
 
-    def _digests(self, shards: Iterable[str]) -> dict[str, str]:
-        digests: dict[str, str] = {}
-        for shard in shards:
-            digests |= self.own.digests(shard, ".parquet")
-        return digests
+    def _digest_of(self, shards: Iterable[str]) -> dict[str, str]:
+        """Give one digest for many helper shards, named after the first."""
+        names = list(shards)
+        digests = [self.own.digests(name, ".parquet") for name in names]
+        digest = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+        return {f"{names[0]} and {len(names) - 1} more": digest} if names else {}
 
     def _bins(
         self, name: str, num_entries: int, inputs: Mapping[str, str], params: Mapping[str, Any]
@@ -153,12 +155,15 @@ class DedupStage(Stage[DedupConfig]):
         """Collect what clustering needs of a shard's kept samples, sorted by key."""
         shard = task.shard.removeprefix(HASHES)
         verdicts = self.inputs["filter"].table(shard, ["key", "keep"])
-        columns = [
-            "key", "pixels.width", "pixels.height", "phash.phash", "phash.thumbnail",
-            "hashes.sha256_pixels",
-        ]  # fmt: skip
+        columns = ["key", "phash.phash", "phash.thumbnail", "hashes.sha256_pixels"]
+        missing = sorted(set(columns) - set(self.inputs["annotate"].schema(shard).names))
+        if missing:
+            raise StageError(
+                f"dedup: needs column {missing[0]}, which was not measured; "
+                "add phash and hashes to annotate.annotators"
+            )
         measured = self.inputs["annotate"].table(shard, columns)
-        ingested = self.inputs["ingest"].table(shard, ["key", "sha256"])
+        ingested = self.inputs["ingest"].table(shard, ["key", "sha256", "width", "height"])
         kept = verdicts.filter(verdicts["keep"]).join(measured, "key").join(ingested, "key")
         with ShardWriter(place.out, task.shard, HASH_SCHEMA, with_tar=False) as writer:
             for row in kept.sort_by("key").to_pylist():
@@ -166,7 +171,7 @@ class DedupStage(Stage[DedupConfig]):
                     {
                         "key": row["key"],
                         "status": OK,
-                        "num_pixels": row["pixels.width"] * row["pixels.height"],
+                        "num_pixels": row["width"] * row["height"],
                         "bytes": _digest(row["sha256"]),
                         "pixels": _digest(row["hashes.sha256_pixels"]),
                         "phash": row["phash.phash"],

@@ -4,9 +4,10 @@
                                    -> full hashes and thumbnails of the candidates -> edges
 
 A sample has an entry in a bin for each hash value that falls into it: one for its bytes and one for
-its pixels, or one for each band of its pHash. Memory of a bin: about 75 bytes for each entry, which
-the number of bins bounds, and 300 bytes for each candidate. Every bin reads the hash columns of all
-shards once, 8 bytes a sample.
+its pixels, or one for each band of its pHash. Memory of a bin: about 75 bytes for each entry, whose
+number the bins bound on average (all copies of one value fall into one bin), and 1 KB for each pair
+within the radius: n different pictures of one pHash make n^2 / 2 pairs. Every bin reads the hash
+columns of all shards once, 8 bytes a sample.
 """
 
 from __future__ import annotations
@@ -169,7 +170,8 @@ def _near_candidates(
     for start, table in tables.columns("phash"):
         known = np.flatnonzero(table["phash"].is_valid().to_numpy())
         rows = known + start
-        fresh = ~np.isin(rows, repeated, assume_unique=True)
+        here = slice(*np.searchsorted(repeated, [start, start + len(table)]))
+        fresh = ~np.isin(rows, repeated[here], assume_unique=True)
         known, rows = known[fresh], rows[fresh]
         hashes = table["phash"].combine_chunks().take(pa.array(known)).to_numpy().astype(np.uint64)
         for band, mask in enumerate(masks):

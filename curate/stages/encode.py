@@ -65,6 +65,7 @@ class EncodeStage(MapStage[EncodeConfig]):
 
     name: ClassVar[str] = "encode"
     version: ClassVar[int] = 2
+    takes: ClassVar[tuple[str, str] | None] = ("bucket", "kept")
     vae: Vae
     text_encoder: TextEncoder
 

@@ -136,6 +136,7 @@ class FilterStage(MapStage[FilterConfig]):
     """Write a verdict for every sample of the annotated shards."""
 
     name: ClassVar[str] = "filter"
+    takes: ClassVar[tuple[str, str] | None] = ("annotate", "in")
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         rules = self.config.active_rules()

@@ -56,22 +56,6 @@ def pairs_in_band(
     return np.concatenate(found)
 
 
-def near_pairs(hashes: NDArray[np.uint64], radius: int) -> list[tuple[int, int]]:
-    """List index pairs (i < j) whose hashes differ in at most `radius` bits.
-
-    Args:
-        hashes: uint64 [N]; collapse equal samples first, a run of n equal hashes gives
-            n * (n - 1) / 2 pairs.
-        radius: bits, 0..8.
-
-    Returns:
-        Sorted pairs without repeats.
-    """
-    found = [pairs_in_band(hashes & mask, hashes, radius) for mask in band_masks(radius)]
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return [(int(first), int(second)) for first, second in pairs]
-
-
 def _masks(num_blocks: int, agreeing: int) -> Iterator[np.uint64]:
     """Yield bit masks of every choice of `agreeing` blocks."""
     edges = np.linspace(0, _BITS, num_blocks + 1).astype(int)

@@ -80,6 +80,7 @@ class RecaptionStage(MapStage[RecaptionConfig]):
     """Write one row per caption attempt of every kept sample."""
 
     name: ClassVar[str] = "recaption"
+    takes: ClassVar[tuple[str, str] | None] = ("dedup", "kept")
     captioner: Captioner
 
     def setup(self) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +23,7 @@ from curate.core.engine import Outcome, StageReport, run_stage
 from curate.core.engine_config import EngineConfig, StageHint
 from curate.core.errors import ConfigError, StageError
 from curate.core.executor import open_executor
+from curate.core.lock import claim_out
 from curate.core.manifest import Task
 from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage
@@ -45,6 +46,7 @@ class Silent:
 class GateConfig:
     num_tasks: int = 6
     gate: str = ""
+    note: str = field(default="", metadata={"fingerprint": False})
 
 
 class GateStage(Stage[GateConfig]):
@@ -60,7 +62,7 @@ class GateStage(Stage[GateConfig]):
         while self.config.gate and task.shard != "00000" and not Path(self.config.gate).exists():
             assert time.monotonic() < deadline, "the gate never opened"
             time.sleep(0.01)
-        (place.out / f"{task.shard}.txt").write_text(self.inputs["source"].url)
+        (place.out / f"{task.shard}.txt").write_text(self.inputs["source"].url + self.config.note)
         return Counter({"in": 1, "kept": 1})
 
 
@@ -170,6 +172,26 @@ def test_two_runs_on_one_cluster_each_read_their_own_inputs(
         report = run(tmp_path / name, tmp_path / f"source_{name}", cluster.engine())
         assert (report.num_run, report.quarantined) == (6, {})
         assert texts(tmp_path / name) == {str(tmp_path / f"source_{name}")}
+
+
+def test_a_later_run_is_not_served_by_the_stage_of_an_earlier_one(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Fields outside the fingerprint (paths, proxies) differ from run to run."""
+    out = LocalStore(tmp_path / "out")
+    for note, num_tasks in (("first", 2), ("second", 4)):
+        config = GateConfig(num_tasks=num_tasks, note=note)
+        with claim_out(out) as claim, open_executor(cluster.engine()) as executor:
+            stage = GateStage(config, {"source": ShardSet(tmp_path)}, {}, seed=0)
+            run_stage(stage, Output(store=out.child(note), claim=claim), executor, Silent())
+        assert texts(tmp_path / "out" / note) == {f"{tmp_path}{note}"}
+
+
+def test_workers_that_run_tasks_side_by_side_are_refused(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.add_worker("--nthreads", "2")
+    wait_for_workers(cluster, 3)
+    with pytest.raises(StageError, match="each worker must run one task at a time"):
+        run(tmp_path / "out", tmp_path, cluster.engine())
 
 
 def test_a_gpu_no_worker_has_is_refused_instead_of_waited_for(

@@ -37,6 +37,7 @@ class EchoConfig:
     num_tasks: int = 9
     poison: str = ""
     refuse: str = ""
+    setups: str = ""
 
 
 class EchoStage(Stage[EchoConfig]):
@@ -48,7 +49,9 @@ class EchoStage(Stage[EchoConfig]):
         yield [Task(shard=f"{i:05d}", inputs={}) for i in range(self.config.num_tasks)]
 
     def setup(self) -> None:
-        self.num_setups = getattr(self, "num_setups", 0) + 1
+        if self.config.setups:
+            with Path(self.config.setups).open("a") as stream:
+                stream.write(f"{os.getpid()}\n")
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         if task.shard == self.config.poison:
@@ -56,7 +59,7 @@ class EchoStage(Stage[EchoConfig]):
         if task.shard == self.config.refuse:
             raise StageError(f"echo: must not see {task.shard}, got it; leave it out")
         (place.out / f"{task.shard}.txt").write_text(task.shard)
-        return Counter({"in": 1, "kept": 1, "setups": self.num_setups})
+        return Counter({"in": 1, "kept": 1})
 
 
 def run(folder: Path, config: EchoConfig, engine: EngineConfig) -> tuple[int, dict[str, str]]:
@@ -69,9 +72,11 @@ def run(folder: Path, config: EchoConfig, engine: EngineConfig) -> tuple[int, di
 @pytest.mark.parametrize("name", ["inline", "local"])
 def test_every_job_runs_once_however_many_there_are(tmp_path: Path, name: str) -> None:
     engine = EngineConfig(name=name, num_workers=2, tasks_per_worker=1)
-    assert run(tmp_path, EchoConfig(), engine) == (9, {})
-    assert ShardSet(tmp_path).shards() == [f"{i:05d}" for i in range(9)]
-    assert ShardSet(tmp_path).marker("00000").counts["setups"] == 1
+    setups = tmp_path / "setups"
+    assert run(tmp_path / "out", EchoConfig(setups=str(setups)), engine) == (9, {})
+    assert ShardSet(tmp_path / "out").shards() == [f"{i:05d}" for i in range(9)]
+    processes = setups.read_text().split()
+    assert len(processes) == len(set(processes)) <= 2  # models load once in each process
 
 
 def test_a_shard_that_kills_its_worker_is_quarantined_and_the_others_finish(tmp_path: Path) -> None:
@@ -80,6 +85,12 @@ def test_a_shard_that_kills_its_worker_is_quarantined_and_the_others_finish(tmp_
     _, quarantined = run(tmp_path, config, engine)
     assert list(quarantined) == ["00002"]
     assert ShardSet(tmp_path).shards() == ["00000", "00001", "00003", "00004"]
+
+
+def test_with_one_try_a_task_that_waited_on_a_dead_worker_is_still_tried(tmp_path: Path) -> None:
+    engine = EngineConfig(num_workers=1, tasks_per_worker=4, tries=1)
+    _, quarantined = run(tmp_path, EchoConfig(num_tasks=5, poison="00000"), engine)
+    assert list(quarantined) == ["00000"]
 
 
 @pytest.mark.parametrize("name", ["inline", "local"])

@@ -184,12 +184,16 @@ def test_damage_is_named_to_the_member_and_mended_alone(
     data[700] ^= 1  # inside the first member's payload
     tar.write_bytes(data)
     (out / "filter" / "00002.parquet").unlink()
+    for path in (out / "dedup").glob("00003.*"):
+        path.unlink()
+    assert "1 SHARDS LOST" in curate("status", f"out={out}")
     said = curate("verify", f"out={out}", code=2)
+    assert "damaged dedup/00003.done.json: is missing, and its shard with it" in said
     assert re.search(r"damaged ingest/00001\.tar: .*damaged members: [0-9a-f]{20}\.png\n", said)
     assert "damaged filter/00002.parquet: is missing" in said
-    assert "2 damaged" in said
+    assert "3 damaged" in said
     said = curate("verify", f"out={out}", "--repair")
-    assert ran(said) == {"ingest": 1, "filter": 1}
+    assert ran(said) == {"ingest": 1, "filter": 1, "dedup": 1}
     assert snapshot(out) == snapshot(straight)
 
 
@@ -228,10 +232,52 @@ def test_stale_outputs_are_read_only_when_asked_for(pictures: Path, tmp_path: Pa
     out = tmp_path / "out"
     line = [*CHEAP, f"input={pictures}", f"out={out}", "engine=inline"]
     curate("run", *line)
-    change = "filter.min_side.min=90"
+    change = "filter.min_side.min=97"  # drops all of them
     said = curate("run", *line, change, "stage=dedup", code=2)
     assert "needs filter to be done for this config, got: config min_side.min" in said
     assert "keep_stale=true" in said
     said = curate("run", *line, change, "stage=dedup", "keep_stale=true")
     assert "filter is read as it is, though config min_side.min" in said
     assert ran(said) == {"dedup": 0}
+    assert "kept 24 of 24" in said
+
+
+def test_what_is_no_longer_in_the_input_leaves_every_stage(pictures: Path, tmp_path: Path) -> None:
+    out, mine = tmp_path / "out", tmp_path / "pictures"
+    shutil.copytree(pictures, mine)
+    line = [*CHEAP, f"input={mine}", f"out={out}", "engine=inline"]
+    curate("run", *line)
+    for number in range(18, 24):
+        (mine / f"{number:05d}.png").unlink()
+    curate("run", *line, "stage=ingest")
+    plan = curate("plan", *line)
+    assert re.search(r"annotate +3 done, 1 stale", plan)
+    assert "1 by shards that are no longer planned" in plan
+    said = curate("run", *line, "stage=filter", "filter.min_side.min=10", code=2)
+    assert "needs annotate to be done for this config" in said
+    curate("run", *line)
+    for stage in ("ingest", "annotate", "filter", "dedup"):
+        assert len(list((out / stage).glob("0*.done.json"))) == 3
+
+
+def test_stages_with_a_hole_between_them_do_not_build_on_what_the_first_will_change(
+    pictures: Path, tmp_path: Path
+) -> None:
+    out, mine = tmp_path / "out", tmp_path / "pictures"
+    shutil.copytree(pictures, mine)
+    line = [*CHEAP, f"input={mine}", f"out={out}", "engine=inline"]
+    curate("run", *line)
+    (mine / "00003.txt").write_text("another caption")
+    said = curate("run", *line, "stage=ingest,dedup", code=2)
+    assert "needs annotate to be done for this config, got: ingest must run first" in said
+
+
+def test_a_damaged_marker_of_an_input_drops_no_shard(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = [*CHEAP, f"input={pictures}", f"out={out}", "engine=inline"]
+    curate("run", *line)
+    marker = out / "ingest" / "00001.done.json"
+    marker.write_bytes(marker.read_bytes()[:40])
+    said = curate("run", *line, "stage=annotate", "keep_stale=true", code=2)
+    assert "ingest/00001.done.json: must be a marker of this version" in said
+    assert (out / "annotate" / "00001.done.json").exists()

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.stages.hamming import near_pairs
+from curate.stages.hamming import band_masks, pairs_in_band
+
+
+def near_pairs(hashes: np.ndarray, radius: int) -> list[tuple[int, int]]:
+    """Join all bands, as dedup does."""
+    found = [pairs_in_band(hashes & mask, hashes, radius) for mask in band_masks(radius)]
+    return [(int(a), int(b)) for a, b in np.unique(np.concatenate(found), axis=0)]
 
 
 def brute_force(hashes: np.ndarray, radius: int) -> list[tuple[int, int]]:
