@@ -41,7 +41,8 @@ class Watcher:
 
 def watch(stage: str, pictures: str, out: str) -> None:
     """Run one stage in this process and print its curve."""
-    from pipelines.run import parse_request, run_request
+    from pipelines.request import parse_request
+    from pipelines.run import run_request
 
     watcher = Watcher()
     request = parse_request(

@@ -18,7 +18,7 @@ from curate.core.errors import ConfigError, CurateError
 from curate.core.store import open_store
 
 if TYPE_CHECKING:
-    from pipelines.run import Request
+    from pipelines.request import Request
 
 EXIT_OK, EXIT_USER, EXIT_QUARANTINED, EXIT_INTERRUPTED, EXIT_ENDED = 0, 2, 3, 130, 143
 
@@ -93,7 +93,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from pipelines.run import parse_request
+    from pipelines.request import parse_request
 
     return _run_request(parse_request(arguments))
 
@@ -121,7 +121,7 @@ def _run_request(request: Request, prepare: Callable[[], None] | None = None) ->
 def _plan(arguments: Sequence[str]) -> int:
     from curate.core.manifest import State
     from pipelines.plan import plan_request
-    from pipelines.run import parse_request
+    from pipelines.request import parse_request
 
     for plan in plan_request(parse_request(arguments)):
         numbers = ", ".join(
@@ -246,7 +246,7 @@ def _ledger(arguments: Sequence[str]) -> int:
 
 def _config(arguments: Sequence[str]) -> int:
     from curate.core.config import to_yaml
-    from pipelines.run import parse_request
+    from pipelines.request import parse_request
 
     print(to_yaml(parse_request(arguments).config), end="")
     return EXIT_OK

@@ -12,7 +12,7 @@ from curate.core.store import Store
 if TYPE_CHECKING:
     from curate.core.shard import ShardSet
 
-RUN_FILE = "run.json"
+RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
 
 
 def read_run(out: Store) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from curate.core.shard import ShardSet
 from curate.core.stage import plan_wave
 from curate.core.store import open_store
 from pipelines.config import RunConfig
-from pipelines.run import Request, build_stage, reads_of
+from pipelines.request import Request, build_stage, reads_of
 from pipelines.table import STAGES
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from curate.core.quarantine import SUFFIX as QUARANTINE_SUFFIX
 from curate.core.shard import MEMBERS, ShardSet
 from curate.core.store import Store
 from pipelines.config import RunConfig
-from pipelines.inspect import read_run
-from pipelines.run import CONFIG_FILE, Request
+from pipelines.inspect import CONFIG_FILE, read_run
+from pipelines.request import Request
 
 _CHUNK_BYTES = 1 << 20
 _MOST_MEMBERS = 5

@@ -14,7 +14,8 @@ from PIL import Image
 from curate.captioners.vlm import VlmCaptioner
 from curate.core.shard import ShardSet
 from curate.models.clip import OpenClipModel
-from pipelines.run import parse_request, run_request
+from pipelines.request import parse_request
+from pipelines.run import run_request
 
 STAGES = "stages=[ingest,annotate,filter,dedup,recaption,bucket,encode]"
 MODEL_FAILS, CAPTIONER_FAILS = (70, 72), (80, 82)  # (width, height) of the pictures in question

@@ -166,7 +166,7 @@ def test_each_change_reruns_what_it_concerns_and_plan_says_why(
     caption.write_text("another caption")
     again = [*line, "filter.min_side.min=90"]
     plan = curate("plan", *again)
-    assert re.search(r"ingest +3 done, 1 stale|ingest +1 stale, 3 done", plan)
+    assert re.search(r"ingest +1 stale, 3 done", plan)
     counts = ran(curate("run", *again))
     assert (counts["ingest"], counts["annotate"], counts["filter"]) == (1, 1, 1)
 
@@ -251,7 +251,7 @@ def test_what_is_no_longer_in_the_input_leaves_every_stage(pictures: Path, tmp_p
         (mine / f"{number:05d}.png").unlink()
     curate("run", *line, "stage=ingest")
     plan = curate("plan", *line)
-    assert re.search(r"annotate +3 done, 1 stale", plan)
+    assert re.search(r"annotate +1 stale, 3 done", plan)
     assert "1 by shards that are no longer planned" in plan
     said = curate("run", *line, "stage=filter", "filter.min_side.min=10", code=2)
     assert "needs annotate to be done for this config" in said

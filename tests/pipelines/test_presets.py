@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curate.models.packs import PACKS
-from pipelines.run import parse_request, preset_names
+from pipelines.request import parse_request, preset_names
 from pipelines.table import STAGES
 
 

@@ -18,7 +18,8 @@ from curate.core.manifest import Task
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
 from curate.stages.dedup import DedupConfig, DedupStage
-from pipelines.run import parse_request, run_request
+from pipelines.request import parse_request
+from pipelines.run import run_request
 
 
 class Silent:
@@ -73,8 +74,7 @@ def test_the_number_of_bins_changes_no_verdict(filtered: Path, tmp_path: Path) -
     assert len(list((tmp_path / "many").glob("_near-*.parquet"))) > 10
     assert verdicts(tmp_path / "one") == verdicts(tmp_path / "many")
     reasons = pa.concat_tables(verdicts(tmp_path / "one").values())["reason"].to_pylist()
-    assert reasons.count("duplicate_pixels") >= 8
-    assert reasons.count("duplicate_near") >= 4
+    assert {"", "duplicate_pixels", "duplicate_near"} == set(reasons)
 
 
 class CutShort(Exception):

@@ -1,0 +1,148 @@
+"""Read what a command line asks for: presets + overrides -> config -> stages, ready to build."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.core.config import load_config
+from curate.core.errors import ConfigError
+from curate.core.shard import ShardSet
+from curate.core.stage import Stage
+from curate.core.store import Store, open_store
+from curate.models.packs import ModelRef, load_pack
+from pipelines.config import TOYWEB, RunConfig
+from pipelines.table import STAGES, Parts
+
+BASE = "base"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Hold what a command line asked for: the pipeline, the resolved config, the chosen stages."""
+
+    pipeline: str
+    config: RunConfig
+    chosen: tuple[str, ...]
+
+    @property
+    def out(self) -> Store:
+        """Give the folder of all outputs."""
+        return open_store(self.config.out)
+
+
+def preset_names() -> list[str]:
+    """List the pipelines that have a preset."""
+    folder = importlib.resources.files("pipelines") / "presets"
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def parse_request(arguments: Sequence[str]) -> Request:
+    """Resolve `pipeline=`, `stage=` and the overrides of a command line.
+
+    Raises:
+        ConfigError: an unknown pipeline, stage or key, or a value out of range.
+    """
+    named = dict(text.split("=", 1) for text in arguments if "=" in text)
+    overrides = [text for text in arguments if text.split("=", 1)[0] not in ("pipeline", "stage")]
+    pipeline = named.get("pipeline", BASE)
+    if pipeline not in preset_names():
+        raise ConfigError(
+            f"pipeline: must be one of {', '.join(preset_names())}, got {pipeline!r}; choose one"
+        )
+    folder = Path(str(importlib.resources.files("pipelines"))) / "presets"
+    presets = [folder / f"{name}.yaml" for name in dict.fromkeys([BASE, pipeline])]
+    config = load_config(RunConfig, presets, overrides)
+    unknown = sorted(set(config.stages) - set(STAGES))
+    if unknown:
+        raise ConfigError(
+            f"stages: must be among {', '.join(STAGES)}, got {unknown[0]!r}; fix the name"
+        )
+    strangers = sorted(set(config.engine.hints) - set(STAGES))
+    if strangers:
+        raise ConfigError(
+            f"engine.hints: must be for stages ({', '.join(STAGES)}), got {strangers[0]!r}; "
+            "fix the name"
+        )
+    chosen = _choose(named.get("stage", ""), [name for name in STAGES if name in config.stages])
+    return Request(pipeline=pipeline, config=_absolute(config), chosen=tuple(chosen))
+
+
+def reads_of(name: str, config: RunConfig) -> list[str]:
+    """List the stages whose outputs a stage reads in this pipeline."""
+    spec = STAGES[name]
+    return [*spec.reads, *(other for other in spec.may_read if other in config.stages)]
+
+
+def build_stage(name: str, pipeline: str, config: RunConfig) -> Stage[Any]:
+    """Build a stage over the output folders of the stages it reads."""
+    out = open_store(config.out)
+    inputs = {other: ShardSet(out.child(other)) for other in reads_of(name, config)}
+    models = find_models(name, config.models)
+    return STAGES[name].build(
+        Parts(
+            pipeline=pipeline,
+            config=config,
+            inputs=inputs,
+            models=models,
+            own=ShardSet(out.child(name)),
+        )
+    )
+
+
+def find_models(name: str, pack_name: str) -> dict[str, ModelRef]:
+    """Give the models of the pack that a stage uses, by role.
+
+    Raises:
+        ConfigError: the pack lacks one that the stage needs.
+        ModelError: the pack is unknown, or its files are missing.
+    """
+    spec = STAGES[name]
+    if not spec.roles and not spec.required_roles:
+        return {}
+    pack = load_pack(pack_name)
+    for role in spec.required_roles:
+        if role not in pack:
+            raise ConfigError(
+                f"models: stage {name} needs a {role}, which pack {pack_name!r} lacks; "
+                "choose another pack"
+            )
+    return {role: pack[role] for role in (*spec.roles, *spec.required_roles) if role in pack}
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """Make paths absolute where workers have another current folder than this process."""
+    if config.engine.name not in ("cluster", "slurm"):
+        return config
+    paths = {name: getattr(config, name) for name in ("input", "out")}
+    local = {name: str(Path(path).absolute()) for name, path in paths.items() if "://" not in path}
+    if config.input in ("", TOYWEB):
+        local["input"] = config.input
+    return dataclasses.replace(config, **local)
+
+
+def _choose(text: str, available: Sequence[str]) -> list[str]:
+    """Read `a,b` or `a..b`; nothing means all."""
+    if not text:
+        return list(available)
+    chosen: set[str] = set()
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        for name in (first, last) if dots else (first,):
+            if name not in available:
+                raise ConfigError(
+                    f"stage: must be among {', '.join(available) or 'none (set stages=)'}, "
+                    f"got {name!r}; fix the name"
+                )
+        start = available.index(first)
+        stop = available.index(last) if dots else start
+        if stop < start:
+            raise ConfigError(f"stage: a range goes downstream, got {part!r}; swap its ends")
+        chosen |= set(available[start : stop + 1])
+    return [name for name in available if name in chosen]
