@@ -187,14 +187,9 @@ def run_with_tries(
         try:
             outcome = run_task(stage, job, output)
             return dataclasses.replace(outcome, causes=tuple(causes), traceback=trace)
-        except PROGRAMMING_ERRORS:
-            raise
-        except ShardError as error:
-            causes.append(_one_line(error))
-            trace = traceback.format_exc()
-        except CurateError:
-            raise
-        except Exception as error:  # what else a shard or a machine can do to a task
+        except Exception as error:
+            if _stops_the_run(error):
+                raise
             causes.append(_one_line(error))
             trace = traceback.format_exc()
     return Outcome(shard=job.task.shard, causes=tuple(causes), gave_up=True, traceback=trace)
@@ -330,6 +325,13 @@ def _drop_copies() -> None:
     """Remove what this task fetched from object stores, if it has touched any."""
     if copies := sys.modules.get("curate.core.remote_copies"):
         copies.drop_copies()
+
+
+def _stops_the_run(error: Exception) -> bool:
+    """Tell errors that would meet every task from those of a shard, a machine or the moment."""
+    if isinstance(error, CurateError):
+        return not isinstance(error, ShardError)
+    return isinstance(error, PROGRAMMING_ERRORS)
 
 
 def _one_line(error: Exception) -> str:

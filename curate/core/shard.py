@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tarfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -265,11 +266,15 @@ class ShardSet:
 
     def local_folder(self, shard: str) -> Path:
         """Give a local folder that holds all files of the shard under their names."""
-        folder = Path()
-        for name in self.marker(shard).files:
-            folder = self.store.local_path(name)
-            for _ in Path(name).parts:
-                folder = folder.parent
+        marker = self.marker(shard)
+        paths = {name: self.store.local_path(name) for name in marker.files}
+        if isinstance(self.store, LocalStore):
+            return self.store.folder
+        folder = next(iter(paths.values())).parent / marker.fingerprint[:16]
+        for name, path in paths.items():  # copies lie apart; links bring them together
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if not (folder / name).exists():
+                os.link(path, folder / name)
         return folder
 
     def members(self, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:

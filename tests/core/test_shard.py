@@ -9,9 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from curate.core.commit import Output, commit
 from curate.core.errors import ShardError
+from curate.core.manifest import Identity
 from curate.core.schema import make_key
-from curate.core.shard import ShardWriter, read_members
+from curate.core.shard import ShardSet, ShardWriter, read_members
+from curate.core.store import open_store
 
 SCHEMA = pa.schema([("key", pa.string()), ("status", pa.string()), ("size", pa.int64())])
 
@@ -111,3 +114,67 @@ def test_member_names_are_lower_case_and_flat(tmp_path: Path, ext: str) -> None:
         pytest.raises(ShardError, match="lower-case"),
     ):
         writer.write({"key": make_key("x"), "status": "ok"}, {ext: b""})
+
+
+def test_a_table_of_many_rows_is_written_as_row_by_row(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    rows = [{"key": make_key(str(n)), "status": "ok", "size": n} for n in range(5)]
+    for name in ("rows", "table"):
+        (tmp_path / name).mkdir()
+        with ShardWriter(tmp_path / name, "00000", SCHEMA, with_tar=False) as writer:
+            if name == "rows":
+                for row in rows:
+                    writer.write(row)
+            else:
+                writer.write_table(pa.Table.from_pylist(rows[:2], SCHEMA))
+                writer.write_table(pa.Table.from_pylist(rows[2:], SCHEMA))
+    one, other = (pq.read_table(tmp_path / name / "00000.parquet") for name in ("rows", "table"))
+    assert one.equals(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"key": "a.b"}, "20 hex"), ({"status": ""}, "20 hex"), ({"key": make_key("0")}, "twice")],
+)
+def test_a_table_with_a_bad_row_is_refused(
+    tmp_path: Path, change: dict[str, str], message: str
+) -> None:
+    rows = [{"key": make_key(str(n)), "status": "ok", "size": n} for n in range(3)]
+    writer = ShardWriter(tmp_path, "00000", SCHEMA, with_tar=False)
+    with pytest.raises(ShardError, match=message):
+        writer.write_table(pa.Table.from_pylist([*rows[:2], rows[2] | change], SCHEMA))
+
+
+def test_the_table_of_a_tar_tells_where_each_member_lies_and_its_digest(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+    import xxhash
+
+    with ShardWriter(tmp_path, "00000", SCHEMA, with_tar=True) as writer:
+        row = {"key": make_key("a"), "status": "ok"}
+        writer.write(row, {"txt": b"some text", "alt.npy": b"x" * 600})
+        writer.write({"key": make_key("b"), "status": "http_404"})
+    first, second = pq.read_table(tmp_path / "00000.parquet")["members"].to_pylist()
+    data = (tmp_path / "00000.tar").read_bytes()
+    assert [member["ext"] for member in first] == ["txt", "alt.npy"]
+    for member, payload in zip(first, (b"some text", b"x" * 600), strict=True):
+        assert data[member["offset"] : member["offset"] + member["bytes"]] == payload
+        assert member["xxh3"] == xxhash.xxh3_64_intdigest(payload)
+    assert second == []
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_all_files_of_a_shard_lie_in_one_local_folder(tmp_path: Path, remote: bool) -> None:
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    (out / "train.json").write_text("card")
+    (out / "model" / "weights").write_text("weights")
+    place = f"memory://test_shard/{tmp_path.name}" if remote else str(tmp_path / "train")
+    store = open_store(place)
+    identity = Identity(
+        stage="train", version=1, seed=0, config={}, models={}, inputs={}, params={}
+    )
+    commit(out, Output(store=store), "00000", identity, {})
+    folder = ShardSet(store).local_folder("00000")
+    assert (folder / "train.json").read_text() == "card"
+    assert (folder / "model" / "weights").read_text() == "weights"
