@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -34,15 +34,25 @@ def read_pictures(
         ShardError: the tar is shorter than its table says.
         SampleError: a picture no longer decodes, though ingest decoded it.
     """
-    path = ingested.tar_path(shard)
-    with path.open("rb") as tar:
-        for row in ingested.table(shard, _COLUMNS).to_pylist():
-            if row["status"] != OK or (keys is not None and row["key"] not in keys):
-                continue
-            data = os.pread(tar.fileno(), row["bytes"], row["offset"])
+    rows = [
+        row
+        for row in ingested.table(shard, _COLUMNS).to_pylist()
+        if row["status"] == OK and (keys is None or row["key"] in keys)
+    ]
+    with _open_tar(ingested, shard, whole=keys is None) as tar:
+        for row in rows:
+            tar.seek(row["offset"])
+            data = tar.read(row["bytes"])
             if len(data) != row["bytes"]:
                 raise ShardError(
-                    f"{path}: must hold {row['bytes']} bytes at {row['offset']}, "
-                    f"got {len(data)}; run `curate run stage=ingest` again"
+                    f"{ingested.url}/{shard}.tar: must hold {row['bytes']} bytes at "
+                    f"{row['offset']}, got {len(data)}; run `curate run stage=ingest` again"
                 )
             yield Picture(key=row["key"], caption=row["caption"], image=decode_image(data))
+
+
+def _open_tar(ingested: ShardSet, shard: str, *, whole: bool) -> BinaryIO:
+    """Open a shard's tar; behind a URL it is copied once if all of it is wanted, else not."""
+    if whole or ingested.store.is_local:
+        return ingested.tar_path(shard).open("rb")
+    return ingested.store.open(f"{shard}.tar")

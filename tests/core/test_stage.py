@@ -16,6 +16,7 @@ from curate.core.commit import Output
 from curate.core.engine import Outcome, run_stage
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import State, Task, explain, find_marker
+from curate.core.model_ref import ModelRef
 from curate.core.schema import make_key
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage, identify, plan_wave
@@ -117,6 +118,28 @@ def test_a_bumped_version_reruns_the_stage(tmp_path: Path) -> None:
         job.state for job in plan_wave(stage, next(iter(stage.waves())), LocalStore(tmp_path))
     ]
     assert states == [State.STALE] * 3
+
+
+def test_other_weights_or_another_seed_rerun_the_stage_and_plan_names_them(tmp_path: Path) -> None:
+    def with_weights(data: bytes, seed: int = 0) -> CountStage:
+        path = tmp_path / f"weights-{data.hex()}"
+        path.write_bytes(data)
+        model = ModelRef(kind="linear_head", paths=(path,))
+        return CountStage(CountConfig(), {}, {"head": model}, seed=seed)
+
+    folder = tmp_path / "out"
+    assert run(with_weights(b"one"), folder) == 3
+    assert run(with_weights(b"one"), folder) == 0
+    stage = with_weights(b"two")
+    (job, *_) = plan_wave(stage, next(iter(stage.waves())), LocalStore(folder))
+    assert job.old is not None
+    (reason,) = explain(job.old, job.identity)
+    assert reason.startswith("models head: ")
+    assert run(stage, folder) == 3
+    stage = with_weights(b"two", seed=1)
+    (job, *_) = plan_wave(stage, next(iter(stage.waves())), LocalStore(folder))
+    assert job.old is not None
+    assert explain(job.old, job.identity) == ["seed 0 -> 1"]
 
 
 def test_a_missing_marker_reruns_that_shard(tmp_path: Path) -> None:
