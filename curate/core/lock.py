@@ -182,6 +182,11 @@ def _try_flock(stream: BinaryIO | Any) -> bool:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # a network disk that was mounted without locks
+        raise StoreError(
+            f"{stream.name}: must lie on a disk that can lock files, got {error}; "
+            "mount it with locks, or set out=DIR to another disk"
+        ) from error
     return True
 
 

@@ -93,6 +93,18 @@ class AloneStage(GateStage):
         return Counter({"in": 1, "kept": 1})
 
 
+class PoisonStage(GateStage):
+    """Kill the worker with one of the shards."""
+
+    name: ClassVar[str] = "poison"
+
+    def run(self, task: Task, place: Place) -> Counter[str]:
+        if task.shard == "00002":
+            os._exit(1)
+        (place.out / f"{task.shard}.txt").write_text("")
+        return Counter({"in": 1, "kept": 1})
+
+
 class Cluster:
     """A scheduler and two workers with a nanny each."""
 
@@ -124,6 +136,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
+                env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
                 start_new_session=True,
             )
         self._processes.append(process)
@@ -228,6 +241,17 @@ def test_tasks_that_need_much_run_fewer_at_once(
         stage = AloneStage(GateConfig(gate=str(tmp_path / "busy")), {}, {}, seed=0)
         report = run_stage(stage, Output(store=LocalStore(tmp_path / "o")), executor, Silent())
     assert report.num_run == 6
+
+
+def test_a_shard_that_kills_its_workers_is_quarantined_and_the_others_finish(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with open_executor(cluster.engine()) as executor:
+        stage = PoisonStage(GateConfig(), {}, {}, seed=0)
+        output = Output(store=LocalStore(tmp_path / "out"))
+        report = run_stage(stage, output, executor, Silent())
+    assert report.quarantined == {"00002": "tried 3 times: its worker process died"}
+    assert ShardSet(tmp_path / "out").shards() == ["00000", "00001", "00003", "00004", "00005"]
 
 
 def test_a_lost_scheduler_is_one_line_and_costs_nothing_that_was_done(

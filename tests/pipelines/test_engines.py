@@ -30,6 +30,10 @@ CHEAP = (
 )
 
 
+# Without the network: a run takes 2 s instead of 5.
+PLAIN = tuple(text.replace(",clip]", "]") for text in CHEAP)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("input") / "pictures"
@@ -152,7 +156,7 @@ def test_each_change_reruns_what_it_concerns_and_plan_says_why(
 ) -> None:
     out, mine = tmp_path / "out", tmp_path / "pictures"
     shutil.copytree(pictures, mine)
-    line = [*CHEAP, f"input={mine}", f"out={out}", "engine=inline"]
+    line = [*PLAIN, f"input={mine}", f"out={out}", "engine=inline"]
     curate("run", *line)
     assert ran(curate("run", *line)) == dict.fromkeys(("ingest", "annotate", "filter", "dedup"), 0)
 
@@ -230,7 +234,7 @@ def test_status_of_a_finished_run_adds_up(straight: Path) -> None:
 
 def test_stale_outputs_are_read_only_when_asked_for(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    line = [*CHEAP, f"input={pictures}", f"out={out}", "engine=inline"]
+    line = [*PLAIN, f"input={pictures}", f"out={out}", "engine=inline"]
     curate("run", *line)
     change = "filter.min_side.min=97"  # drops all of them
     said = curate("run", *line, change, "stage=dedup", code=2)
@@ -245,7 +249,7 @@ def test_stale_outputs_are_read_only_when_asked_for(pictures: Path, tmp_path: Pa
 def test_what_is_no_longer_in_the_input_leaves_every_stage(pictures: Path, tmp_path: Path) -> None:
     out, mine = tmp_path / "out", tmp_path / "pictures"
     shutil.copytree(pictures, mine)
-    line = [*CHEAP, f"input={mine}", f"out={out}", "engine=inline"]
+    line = [*PLAIN, f"input={mine}", f"out={out}", "engine=inline"]
     curate("run", *line)
     for number in range(18, 24):
         (mine / f"{number:05d}.png").unlink()
@@ -265,7 +269,7 @@ def test_stages_with_a_hole_between_them_do_not_build_on_what_the_first_will_cha
 ) -> None:
     out, mine = tmp_path / "out", tmp_path / "pictures"
     shutil.copytree(pictures, mine)
-    line = [*CHEAP, f"input={mine}", f"out={out}", "engine=inline"]
+    line = [*PLAIN, f"input={mine}", f"out={out}", "engine=inline"]
     curate("run", *line)
     (mine / "00003.txt").write_text("another caption")
     said = curate("run", *line, "stage=ingest,dedup", code=2)
@@ -274,7 +278,7 @@ def test_stages_with_a_hole_between_them_do_not_build_on_what_the_first_will_cha
 
 def test_a_damaged_marker_of_an_input_drops_no_shard(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    line = [*CHEAP, f"input={pictures}", f"out={out}", "engine=inline"]
+    line = [*PLAIN, f"input={pictures}", f"out={out}", "engine=inline"]
     curate("run", *line)
     marker = out / "ingest" / "00001.done.json"
     marker.write_bytes(marker.read_bytes()[:40])
