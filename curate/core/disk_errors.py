@@ -43,8 +43,9 @@ def naming_hopeless(place: str, *, writing: bool = False) -> Generator[None]:
         if number not in hopeless:
             raise
         rule, remedy = hopeless[number].split("; ")
+        said = os.strerror(number) + (f": {error.filename}" if error.filename else "")
         raise StoreError(
-            f"{place}: must be writable, got a folder that {rule} ({os.strerror(number)}); "
+            f"{place}: must be writable, got a folder that {rule} ({said}); "
             f"{remedy} and run the same line again"
         ) from error
 
