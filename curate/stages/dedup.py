@@ -92,6 +92,7 @@ class DedupStage(Stage[DedupConfig]):
         verdicts = self.inputs["filter"].all_digests(".parquet")
         measured = self.inputs["annotate"].all_digests(".parquet")
         ingested = self.inputs["ingest"].all_digests(".parquet")
+        verdicts = {s: d for s, d in verdicts.items() if s in measured and s in ingested}
         yield [
             Task(shard=f"{HASHES}{shard}", inputs={**digests, **measured[shard], **ingested[shard]})
             for shard, digests in verdicts.items()

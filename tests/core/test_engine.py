@@ -21,7 +21,7 @@ from curate.core.manifest import SUMMARY, State, Task
 from curate.core.quarantine import find_quarantined
 from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage, plan_wave
-from curate.core.store import LocalStore
+from curate.core.store import LocalStore, open_store
 
 Fault = Callable[[str, int], None]
 """Called with shard and number of the try; may raise."""
@@ -245,3 +245,42 @@ def test_every_curate_error_but_a_shards_own_ends_the_run() -> None:
         "StageError",
         "ModelError",
     }
+
+
+@pytest.mark.parametrize(("taken", "passed"), [(2, 3), (4, 3)])
+def test_samples_lost_or_doubled_between_two_stages_stop_the_run(
+    tmp_path: Path, taken: int, passed: int
+) -> None:
+    class Before(FaultyStage):
+        shards: Sequence[Sequence[str]] = (("00000",),)
+
+    class After(FaultyStage):
+        takes: ClassVar[tuple[str, str] | None] = ("before", "kept")
+        shards: Sequence[Sequence[str]] = (("00000",),)
+
+    def build(kind: type[FaultyStage], count: int, inputs: dict[str, ShardSet]) -> FaultyStage:
+        stage = kind(FaultyConfig(), inputs, {}, seed=0)
+        stage.fault, stage.tries, stage.counts = nothing, Counter(), {"in": count, "kept": count}
+        return stage
+
+    run(build(Before, passed, {}), tmp_path / "before")
+    given = {"before": ShardSet(tmp_path / "before")}
+    with pytest.raises(AssertionError, match=f"got {taken} of {passed} samples"):
+        run(build(After, taken, given), tmp_path / "after")
+    assert not (tmp_path / "after" / SUMMARY).exists()
+    run(build(After, passed, given), tmp_path / "right")
+    assert (tmp_path / "right" / SUMMARY).exists()
+
+
+def test_what_a_task_fetched_from_a_store_goes_when_it_ends(tmp_path: Path) -> None:
+    store = open_store("memory://test_engine/input")
+    store.write("big.tar", b"x" * 1000)
+    fetched: list[Path] = []
+
+    def fetch(shard: str, number: int) -> None:
+        fetched.append(store.local_path("big.tar"))
+        assert fetched[-1].exists()
+
+    run(make(fetch), tmp_path)  # into a local folder
+    assert len(fetched) == 3
+    assert not any(path.exists() for path in fetched)

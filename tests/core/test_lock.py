@@ -128,3 +128,34 @@ def test_on_an_object_store_a_renewed_lock_refuses_and_an_old_one_is_taken_over(
         store.write(LOCK, json.dumps({**old, "renewed": time.time()}).encode())
         with pytest.raises(StoreError, match="must still belong"), claim.committing():
             pytest.fail("a run that lost its folder committed")
+
+
+def test_a_store_that_fails_for_a_moment_does_not_end_the_renewal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from curate.core import lock
+
+    monkeypatch.setattr(lock, "RENEW_S", 0.01)
+    store = open_store("memory://test_lock/renewal")
+    answers = iter([StoreError("silent"), StoreError("silent")])
+    renewed = threading.Event()
+    write = type(store).write
+
+    def fail_twice(self: object, name: str, data: bytes) -> None:
+        for error in answers:
+            raise error
+        write(self, name, data)  # type: ignore[arg-type]
+        renewed.set()
+
+    monkeypatch.setattr(type(store), "write", fail_twice)
+    with claim_out(store):
+        assert renewed.wait(20)
+
+
+def test_hidden_files_leave_a_folder_empty_on_a_disk_and_behind_a_url(tmp_path: Path) -> None:
+    for store in (LocalStore(tmp_path / "out"), open_store("memory://test_lock/empty")):
+        assert store.is_empty()
+        store.write(LOCK, b"{}")  # what a run that was killed at its start leaves
+        assert store.is_empty()
+        store.write("stranger", b"")
+        assert not store.is_empty()

@@ -198,3 +198,39 @@ def test_plan_names_the_changed_key(curate: Curate, tmp_path: Path, pictures: Pa
     assert "1 stale" in lines[2]
     assert "config min_side.min: None -> 10.0" in lines[3]
     assert "waits for filter" in lines[4]
+
+
+def test_plan_leaves_out_alone_and_a_run_may_follow(tmp_path: Path) -> None:
+    from pipelines.plan import plan_request
+    from pipelines.request import parse_request
+    from pipelines.run import check_owner
+
+    out = tmp_path / "out"
+    for size in (20, 30):
+        request = parse_request(["pipeline=demo", f"out={out}", f"toyweb.num_images={size}"])
+        plans = plan_request(request)
+        assert plans[0].states == {"absent": 1}
+        assert not out.exists()
+        check_owner(request)
+
+
+def test_a_hint_for_no_stage_is_refused() -> None:
+    from curate.core.errors import ConfigError
+    from pipelines.request import parse_request
+
+    with pytest.raises(ConfigError, match=r"engine\.hints: must be for stages .* got 'encod'"):
+        parse_request(["engine.hints.encod.gpus=1"])
+
+
+def test_paths_are_absolute_where_workers_have_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.request import parse_request
+
+    monkeypatch.chdir(tmp_path)
+    line = ["input=pictures", "out=sets", "engine=cluster", "engine.address=tcp://127.0.0.1:1"]
+    config = parse_request(line).config
+    assert (config.input, config.out) == (str(tmp_path / "pictures"), str(tmp_path / "sets"))
+    config = parse_request([*line[:1], "out=s3://bucket/sets", *line[2:]]).config
+    assert config.out == "s3://bucket/sets"
+    assert parse_request(line[:2]).config.out == "sets"

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from curate.captioners.vlm import VlmCaptioner
+from curate.core.errors import StoreError
 from curate.core.shard import ShardSet
 from curate.models.clip import OpenClipModel
+from pipelines.progress import LiveFile
 from pipelines.request import parse_request
 from pipelines.run import run_request
 
@@ -123,3 +125,16 @@ def test_the_picture_the_captioner_fails_on_keeps_its_place_with_rejected_rows(o
     bucketed = {row["key"]: row for row in rows(out, "bucket")}
     assert bucketed[key]["captions.source"] == ["alt"]
     assert len(attempts) == 2 * 8
+
+
+def test_a_disk_that_fills_under_the_progress_file_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: LiveFile) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LiveFile, "_write", write)
+    write_folder(tmp_path / "pictures")
+    line = ["stages=[ingest]", f"input={tmp_path / 'pictures'}", f"out={tmp_path / 'out'}"]
+    with pytest.raises(StoreError, match="has no space left"):
+        run_request(parse_request([*line, "engine=inline"]), Silent())

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kills import children, make_folder, snapshot
+from curate.core.lock import claim_out
+from curate.core.store import LocalStore
 from tests.core.test_cluster import Cluster
 
 CURATE = str(Path(sys.executable).with_name("curate"))
@@ -196,6 +198,10 @@ def test_damage_is_named_to_the_member_and_mended_alone(
     assert re.search(r"damaged ingest/00001\.tar: .*damaged members: [0-9a-f]{20}\.png\n", said)
     assert "damaged filter/00002.parquet: is missing" in said
     assert "3 damaged" in said
+    with claim_out(LocalStore(out)):  # another run owns it: nothing may be taken away from it
+        said = curate("verify", f"out={out}", "--repair", code=2)
+    assert "one run at a time" in said
+    assert (out / "ingest" / "00001.done.json").exists()
     said = curate("verify", f"out={out}", "--repair")
     assert ran(said) == {"ingest": 1, "filter": 1, "dedup": 1}
     assert snapshot(out) == snapshot(straight)

@@ -163,6 +163,17 @@ def test_any_number_of_bins_finds_the_same_edges(tmp_path: Path, bins: int) -> N
     assert len(whole) >= 50
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_every_value_lies_in_exactly_one_bin_and_bins_are_about_equal(count: int) -> None:
+    values = make_rng(0, "bins").integers(0, 2**64, 20_000, dtype=np.uint64)
+    values[:10_000] &= np.uint64(0xFF00FF)  # as masked hashes are: most bits zero
+    values = np.unique(values)
+    for band in (0, 27):
+        held = [int(Bin(number=n, count=count).holds(values, band).sum()) for n in range(count)]
+        assert sum(held) == len(values)
+        assert max(held) < 1.5 * len(values) / count + 50
+
+
 def test_clusters_depend_on_neither_shards_nor_bins_nor_order(tmp_path: Path) -> None:
     samples = crowd(60)
     one = cluster_rows(find_all(write_tables(tmp_path / "one", samples)))
