@@ -57,13 +57,18 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # Source: Steele et al. 2014, SplitMix's o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bin:
-    """Name one of several bins of hash values."""
+    """Name one of several bins of hash values.
+
+    Args:
+        number: which one, 0..count - 1.
+        count: of all bins; every (band, value) lies in exactly one.
+    """
 
     number: int
     count: int
 
     def holds(self, values: NDArray[np.uint64], band: int) -> NDArray[np.bool_]:
-        """Tell which values of a band fall into this bin."""
+        """Tell which values of a band fall into this bin: uint64 [N] -> bool [N]."""
         mixed = (values ^ np.uint64(band)) * _MIX
         return (mixed >> np.uint64(33)) % np.uint64(self.count) == np.uint64(self.number)
 
