@@ -27,6 +27,8 @@ INGEST_SCHEMA = pa.schema(
         ("caption", pa.string()),
         ("source", pa.string()),
         ("license", pa.string()),
+        ("source_key", pa.string()),  # what the source calls the sample: uid, __key__, id
+        ("fields", pa.string()),  # JSON object of the source's other fields
         ("sha256", pa.string()),
         ("bytes", pa.int64()),
         ("format", pa.string()),

@@ -6,10 +6,10 @@ input -> make_source() -> plan(): tasks with digests (client, cheap)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 from curate.core.errors import DataError
 from curate.core.manifest import Task
@@ -28,6 +28,10 @@ class RawSample:
 
     Args:
         row: position in the source, for tracing back.
+        source_key: what the source calls the sample (uid, __key__, id); "" where it does not.
+        fields: the source's other fields, of JSON types; they survive in the tables.
+        members: further members of a tar by extension ("cls", "seg.png"); they survive as they are.
+        expected_sha256: what the source says of the bytes, 64 hex characters; "" says nothing.
         data: original bytes; None when status is not "ok".
     """
 
@@ -37,6 +41,10 @@ class RawSample:
     caption: str
     source: str
     license: str = ""
+    source_key: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    members: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    expected_sha256: str = ""
     data: bytes | None = None
     status: str = "ok"
     error: str = ""

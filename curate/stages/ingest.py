@@ -25,7 +25,7 @@ class IngestStage(Stage[IngestConfig]):
     """Write original bytes and a row for every sample, failed ones too."""
 
     name: ClassVar[str] = "ingest"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def waves(self) -> Iterator[Sequence[Task]]:
         yield make_source(self.config).plan()
@@ -54,12 +54,17 @@ def _check(sample: RawSample, max_pixels: int) -> tuple[dict[str, Any], Mapping[
         "caption": sample.caption,
         "source": sample.source,
         "license": sample.license,
+        "source_key": sample.source_key,
+        "fields": _to_json(sample.fields) if sample.fields else None,
         "row": sample.row,
     }
     if sample.data is None:
         return row, {}
     row["sha256"] = hashlib.sha256(sample.data).hexdigest()
     row["bytes"] = len(sample.data)
+    if sample.expected_sha256 not in ("", row["sha256"]):
+        detail = f"sha256 is {row['sha256']}, the source says {sample.expected_sha256}"
+        return row | {"status": "hash_mismatch", "error": detail}, {}
     try:
         header = open_image(sample.data, max_pixels)
         ext = FORMATS.get(header.format or "")
@@ -69,10 +74,21 @@ def _check(sample: RawSample, max_pixels: int) -> tuple[dict[str, Any], Mapping[
     except SampleError as error:
         return row | {"status": error.status, "error": error.detail}, {}
     row |= {"format": ext, "width": picture.width, "height": picture.height}
-    meta = {"url": sample.url, "caption": sample.caption, "license": sample.license}
+    meta = {
+        **sample.fields,
+        "url": sample.url,
+        "caption": sample.caption,
+        "license": sample.license,
+        "source_key": sample.source_key,
+    }
     members = {
+        **sample.members,
         ext: sample.data,
         "txt": sample.caption.encode(),
-        "json": json.dumps(meta, ensure_ascii=False, sort_keys=True).encode(),
+        "json": _to_json(meta).encode(),
     }
     return row, members
+
+
+def _to_json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, sort_keys=True)
