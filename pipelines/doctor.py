@@ -128,6 +128,7 @@ SELF_TESTS: Mapping[str, Callable[[ModelRef, Image.Image], str]] = {
     "image_text": _test_image_text,
     "aesthetic": _test_head,
     "watermark": _test_head,
+    "text_overlay": _test_head,
     "nsfw": _test_nsfw,
     "text_area": _test_text_area,
     "captioner": _test_captioner,

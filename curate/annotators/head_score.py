@@ -1,7 +1,8 @@
 """Score image embeddings with the pack's linear heads; no picture is opened.
 
-`aesthetic.score` is on the head's own scale, `watermark.score` a probability. One class serves
-both: they differ in the file that is loaded.
+`aesthetic.score` is on the head's own scale; `watermark.score` and `text_overlay.score` (letters
+printed over the picture) are probabilities. One class serves all: they differ in the file that is
+loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from curate.models.packs import ModelRef
 if TYPE_CHECKING:
     from curate.models.heads import LinearHead
 
-HeadName = Literal["aesthetic", "watermark"]
+HeadName = Literal["aesthetic", "watermark", "text_overlay"]
 
 
 class HeadScore:

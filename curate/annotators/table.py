@@ -158,6 +158,12 @@ def _watermark(models: Mapping[str, ModelRef]) -> Annotator:
     return HeadScore("watermark", models)
 
 
+def _text_overlay(models: Mapping[str, ModelRef]) -> Annotator:
+    from curate.annotators.head_score import HeadScore
+
+    return HeadScore("text_overlay", models)
+
+
 def _nsfw(models: Mapping[str, ModelRef]) -> Annotator:
     from curate.annotators.nsfw import Nsfw
 
@@ -178,6 +184,7 @@ ANNOTATORS: Mapping[str, Callable[[Mapping[str, ModelRef]], Annotator]] = {
     "clip": _clip,
     "aesthetic": _aesthetic,  # reads clip.image_embedding
     "watermark": _watermark,  # reads clip.image_embedding
+    "text_overlay": _text_overlay,  # reads clip.image_embedding
     "nsfw": _nsfw,
     "text_area": _text_area,
 }

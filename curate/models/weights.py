@@ -46,7 +46,21 @@ def write_tensors(
         for name, tensor in tensors.items()
     }
     # Not save_file: it makes the file readable by its owner alone.
-    path.write_bytes(save(cast, metadata=dict(metadata or {})))
+    path.write_bytes(_with_sorted_metadata(save(cast, metadata=dict(metadata or {}))))
+
+
+def _with_sorted_metadata(file: bytes) -> bytes:
+    """Order the metadata by name; safetensors 0.8 writes it in another order each run.
+
+    Source: safetensors format: 8 bytes with the header's length, then the header as JSON.
+    """
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) <= end - 8, "the same values take the same space"
+    return file[:8] + text.ljust(end - 8) + file[end:]
 
 
 def check_safetensors(path: Path) -> None:

@@ -1,15 +1,16 @@
-"""Fit the toy pack's linear heads on CLIP embeddings: aesthetic score and watermark probability.
+"""Fit the toy pack's linear heads on CLIP embeddings: looks, watermarks, letters laid over.
 
-Both are closed-form or convex fits, so they need seconds. The aesthetic score is a rule of ours,
+All are closed-form or convex fits, so they need seconds. The aesthetic score is a rule of ours,
 not people's taste: it stands in for the LAION predictor, which also is one linear layer on CLIP
-embeddings with scores from 1 to 10.
+embeddings with scores from 1 to 10. `watermark` and `text_overlay` are probabilities; a picture may
+have both.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,29 +33,45 @@ FloatArray = NDArray[np.float32]
 
 NUM_FIT = 4096
 NUM_MEASURE = 2048
-WATERMARK_PENALTY = 1e-4  # weight decay of the logistic fit; chosen by us on the fit split
+MARK_PENALTY = 1e-4  # weight decay of the logistic fits; chosen by us on the fit split
 AESTHETIC_PENALTY = 1e-2  # ridge; chosen by us on the fit split
 
 
+def _has_watermark(picture: WebPicture) -> bool:
+    return picture.has_watermark
+
+
+def _has_text(picture: WebPicture) -> bool:
+    return picture.has_text
+
+
+MARKS: Mapping[str, Callable[[WebPicture], bool]] = {
+    "watermark": _has_watermark,
+    "text_overlay": _has_text,
+}
+"""Head that gives the probability of a mark -> the truth it is fitted to."""
+
+
 def fit(out: Path, seed: int) -> dict[str, float]:
-    """Fit both heads on embeddings of `out`/clip and write them beside it.
+    """Fit the heads on embeddings of `out`/clip and write them beside it.
 
     Args:
         out: folder of the model pack, with its clip.
         seed: of the pictures.
 
     Returns:
-        watermark_auc, aesthetic_spearman and aesthetic_rmse on held-out pictures; train_s.
+        What `measure` gives on held-out pictures, and train_s.
     """
     start = time.monotonic()
     ref = ModelRef(kind="open_clip", paths=(out / "clip",))
     pictures, embeddings = _embed(ref, seed, "fit", NUM_FIT)
-    marked = np.asarray([picture.has_watermark for picture in pictures], np.float32)
-    weight, bias = fit_logistic(embeddings, marked, WATERMARK_PENALTY)
-    write_head(
-        out / "watermark.safetensors",
-        LinearHead(weight=weight, bias=bias, activation="sigmoid", image_text_digest=ref.digest),
-    )
+    for name, has_mark in MARKS.items():
+        marked = np.asarray([has_mark(picture) for picture in pictures], np.float32)
+        weight, bias = fit_logistic(embeddings, marked, MARK_PENALTY)
+        head = LinearHead(
+            weight=weight, bias=bias, activation="sigmoid", image_text_digest=ref.digest
+        )
+        write_head(out / f"{name}.safetensors", head)
     scores = np.asarray([aesthetic_rule(picture) for picture in pictures], np.float32)
     weight, bias = fit_ridge(embeddings, scores, AESTHETIC_PENALTY)
     write_head(
@@ -133,21 +150,43 @@ def fit_ridge(
 
 
 def measure(out: Path, seed: int) -> dict[str, float]:
-    """Measure both heads on held-out pictures."""
+    """Measure the heads on held-out pictures.
+
+    Returns:
+        For each mark its AUC against all pictures without it, and `*_confused`: the share of those
+        pictures that bear only the other mark and still score above one half; aesthetic_spearman
+        and aesthetic_rmse against the rule.
+    """
     ref = ModelRef(kind="open_clip", paths=(out / "clip",))
     pictures, embeddings = _embed(ref, seed, "heldout", NUM_MEASURE)
     heads = {
         name: load_head(ModelRef(kind="linear_head", paths=(out / f"{name}.safetensors",)))
-        for name in ("watermark", "aesthetic")
+        for name in (*MARKS, "aesthetic")
     }
-    marked = np.asarray([picture.has_watermark for picture in pictures])
-    probability = heads["watermark"](embeddings)
     wanted = np.asarray([aesthetic_rule(picture) for picture in pictures])
     scores = heads["aesthetic"](embeddings)
     return {
-        "watermark_auc": auc(probability[marked], probability[~marked]),
+        **_measure_mark("watermark", "text_overlay", heads, pictures, embeddings),
+        **_measure_mark("text_overlay", "watermark", heads, pictures, embeddings),
         "aesthetic_spearman": float(cast("Any", spearmanr(scores, wanted)).statistic),
         "aesthetic_rmse": float(np.sqrt(np.mean((scores - wanted) ** 2))),
+    }
+
+
+def _measure_mark(
+    name: str,
+    other: str,
+    heads: Mapping[str, LinearHead],
+    pictures: Sequence[WebPicture],
+    embeddings: FloatArray,
+) -> dict[str, float]:
+    has_mark, has_other = (
+        np.asarray([MARKS[mark](picture) for picture in pictures]) for mark in (name, other)
+    )
+    probability = heads[name](embeddings)
+    return {
+        f"{name}_auc": auc(probability[has_mark], probability[~has_mark]),
+        f"{name}_confused": float(np.mean(probability[has_other & ~has_mark] > 0.5)),
     }
 
 

@@ -37,6 +37,7 @@ network, through the same loaders as real models. They know nothing of photograp
 | `clip/` | CustomTextCLIP, 96x96 pixels squashed, word-level tokenizer, 64 tokens | open_clip |
 | `aesthetic.safetensors` | linear head on CLIP embeddings, 1 to 10 by our rule | weight, bias |
 | `watermark.safetensors` | linear head on CLIP embeddings, probability | weight, bias |
+| `text_overlay.safetensors` | linear head on CLIP embeddings, probability | weight, bias |
 | `captioner/` | Idefics3, short and detailed descriptions | transformers |
 
 All weights are safetensors; no file is a pickle and nothing is fetched.

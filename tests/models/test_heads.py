@@ -50,6 +50,13 @@ def test_a_head_comes_back_as_written(tmp_path: Path) -> None:
     assert (found.bias, found.activation, found.image_text_digest) == (0.25, "sigmoid", "abc")
 
 
+def test_equal_heads_have_equal_bytes(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.safetensors" for index in range(16)]
+    for path in paths:
+        write_head(path, _head())
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
 def test_an_unknown_activation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     write_tensors(path, {"weight": torch.zeros(3), "bias": torch.zeros(1)}, {"activation": "relu"})
@@ -71,7 +78,7 @@ def test_a_missing_file_and_another_kind_are_refused(tmp_path: Path) -> None:
         load_head(ModelRef(kind="open_clip", paths=(tmp_path,)))
 
 
-@pytest.mark.parametrize("role", ["aesthetic", "watermark"])
+@pytest.mark.parametrize("role", ["aesthetic", "watermark", "text_overlay"])
 def test_shipped_heads_belong_to_the_shipped_image_text_model(role: str) -> None:
     pack = load_pack("toy")
     assert load_head(pack[role]).image_text_digest == pack["image_text"].digest

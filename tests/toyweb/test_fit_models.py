@@ -102,6 +102,8 @@ def test_the_shipped_pack_reaches_its_numbers() -> None:
     assert quality["vae"]["oracle_read_frac"] >= 0.98
     assert quality["clip"]["mismatched_auc"] >= 0.95
     assert quality["heads"]["watermark_auc"] >= 0.97
+    assert quality["heads"]["text_overlay_auc"] >= 0.99
+    assert quality["heads"]["watermark_confused"] == quality["heads"]["text_overlay_confused"] == 0
     assert quality["captioner"]["detailed_exact"] >= 0.90
 
 
