@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import logging
 import shutil
 import sys
 import time
@@ -35,6 +36,8 @@ from curate.core.quarantine import SUFFIX as QUARANTINE_SUFFIX
 from curate.core.quarantine import Quarantine, find_quarantined, put_into_quarantine
 from curate.core.stage import Job, Place, Stage, plan_wave
 from curate.core.store import PARTIAL, Store
+
+logger = logging.getLogger(__name__)
 
 PROGRAMMING_ERRORS = (
     ImportError, NameError, TypeError, AttributeError, AssertionError, SyntaxError,
@@ -115,12 +118,14 @@ def run_stage(
     progress: Progress,
     *,
     retry_quarantined: bool = False,
+    retry_failed: bool = False,
 ) -> StageReport:
     """Bring a stage's folder up to date: run what is absent or stale, skip what is done.
 
     Shards that the plan no longer names are removed, and `stage.json` (the list of shards and
     the summed counts) is written last; the next stage starts only when it is there. A quarantined
-    task of the last wave leaves its shard out; one of an earlier wave ends the stage there.
+    task of the last wave leaves its shard out; one of an earlier wave ends the stage there. A retry
+    that is given up leaves the shard as it was.
 
     Raises:
         CurateError: a failure that is not one shard's.
@@ -132,21 +137,31 @@ def run_stage(
     quarantined: dict[str, str] = {}
     num_run = num_left_alone = 0
     for tasks in stage.waves():
-        jobs = plan_wave(stage, tasks, store, retry_quarantined=retry_quarantined)
+        jobs = plan_wave(
+            stage,
+            tasks,
+            store,
+            retry_quarantined=retry_quarantined,
+            retry_failed=retry_failed,
+        )
         shards |= {job.task.shard: job.identity.fingerprint for job in jobs}
+        before = {job.task.shard: job.counts for job in jobs if job.state is State.RETRY}
         for job in jobs:
-            counts.update(job.counts)
+            counts.update(job.counts if job.state is State.DONE else {})
         known = _known_quarantines(store, jobs)
         num_left_alone += len(known)
         quarantined |= known
-        todo = [job for job in jobs if job.state in (State.ABSENT, State.STALE)]
+        todo = [job for job in jobs if job.state in (State.ABSENT, State.STALE, State.RETRY)]
         if todo:
             store.delete(SUMMARY)
             progress.start(stage.name, todo=len(todo), done=len(jobs) - len(todo))
             for outcome in _run_all(stage, todo, output, executor):
                 num_run += 1
                 counts.update(outcome.counts)
-                if outcome.gave_up:
+                if outcome.gave_up and outcome.shard in before:
+                    logger.warning("%s is left as it was: %s", outcome.shard, outcome.causes[-1])
+                    counts.update(before[outcome.shard])
+                elif outcome.gave_up:
                     quarantined[outcome.shard] = _give_up(output, outcome, shards[outcome.shard])
                 progress.advance(outcome)
             progress.finish()
@@ -201,7 +216,8 @@ def run_task(stage: Stage[Any], job: Job, output: Output) -> Outcome:
     shard, fingerprint = job.task.shard, job.identity.fingerprint
     with naming_hopeless(str(output.work)), _alone(output.work, shard):
         done = find_marker(output.store, shard)
-        if done is not None and done.fingerprint == fingerprint:  # a twin of this task was faster
+        is_done = done is not None and done.fingerprint == fingerprint
+        if done is not None and is_done and done.digest != job.replaces:  # a twin was faster
             return Outcome(shard=shard, counts=done.counts)
         work = output.work / f"{shard}-{fingerprint[:16]}"
         place = Place(out=work / "out", scratch=work / "scratch")

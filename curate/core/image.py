@@ -34,6 +34,9 @@ without running foreign code (no SVG, no EPS)."""
 
 _PARSERS = tuple(name for name in FORMATS if name != "MPO")  # PIL opens MPO as a JPEG
 
+# Source: PIL's documentation of Image.thumbnail: 2.0 is "very close to fair resampling".
+_REDUCING_GAP = 2
+
 ImageFormat = Literal["png", "webp", "jpeg"]
 
 
@@ -69,13 +72,35 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         SampleError: "empty", "not_image", "too_large" or "truncated".
     """
+    return load_rgb(open_image(data, max_pixels))
+
+
+def decode_reduced(data: bytes, side_px: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode bytes to an upright RGB picture that is large enough to be resized to `side_px`.
+
+    A JPEG is reduced by 2, 4 or 8 inside its inverse DCT, to sides of at least twice `side_px`;
+    every other format is decoded in full.
+
+    Raises:
+        SampleError: as `decode_image`.
+    """
     image = open_image(data, max_pixels)
+    least = _REDUCING_GAP * side_px
+    image.draft(None, (least, least))
+    return load_rgb(image)
+
+
+def load_rgb(image: Image.Image) -> Image.Image:
+    """Decode an opened picture to upright RGB.
+
+    Raises:
+        SampleError: "truncated".
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # e.g. "corrupt EXIF data": the pixels decide
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return to_rgb(upright)
+            return to_rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise SampleError("truncated", _brief(error)) from error
 
@@ -104,6 +129,19 @@ def resize_cover(image: Image.Image, height: int, width: int) -> Image.Image:
     top, left, crop_height, crop_width = cover_box(image.height, image.width, height, width)
     box = (left, top, left + crop_width, top + crop_height)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def resize_min_side(image: Image.Image, side_px: int) -> Image.Image:
+    """Resize so that the shorter side has `side_px`; a smaller picture stays as it is.
+
+    Source: Lanczos with antialiasing, PIL; img2dataset's mode keep_ratio with
+    resize_only_if_bigger.
+    """
+    scale = side_px / min(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(side_px, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def cover_box(

@@ -83,6 +83,11 @@ class Marker:
         """Give the marker's text; no clock, no host: equal work gives equal bytes."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1) + "\n"
 
+    @property
+    def digest(self) -> str:
+        """Give the sha256 of the marker's text, which changes with any committed byte."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
 
 class State(StrEnum):
     """Name the states of a task's output."""
@@ -90,6 +95,7 @@ class State(StrEnum):
     ABSENT = "absent"
     STALE = "stale"
     DONE = "done"
+    RETRY = "to retry"
     QUARANTINED = "quarantined"
 
 

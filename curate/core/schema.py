@@ -32,8 +32,12 @@ INGEST_SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("bytes", pa.int64()),
         ("format", pa.string()),
+        ("mode", pa.string()),  # of the source's pixels, in PIL's names
+        ("frames", pa.int32()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("original_width", pa.int32()),  # before ingest made the picture smaller
+        ("original_height", pa.int32()),
         ("row", pa.int64()),
         ("offset", pa.int64()),  # of the picture's payload in the tar, in bytes
     ]

@@ -12,7 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -85,6 +85,10 @@ class Stage(ABC, Generic[ConfigT]):
         yields per-shard partial results first and the tasks that merge them after.
         """
 
+    def gains_by_retry(self, counts: Mapping[str, int]) -> bool:
+        """Tell whether a finished task may do better when it is run once more (`retry_failed`)."""
+        return False
+
     def setup(self) -> None:
         """Load models; called once per worker process and stage."""
         return
@@ -121,6 +125,7 @@ class Job:
         state: of the output that is there now.
         counts: what the finished task counted; empty when it is not done.
         old: what the output that is there was made from; None when absent or done.
+        replaces: digest of the marker that a retry shall replace; "" for every other state.
     """
 
     task: Task
@@ -128,6 +133,7 @@ class Job:
     state: State
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     old: Identity | None = None
+    replaces: str = ""
 
 
 def plain_config(config: Any) -> dict[str, Any]:
@@ -161,7 +167,12 @@ def identify(stage: Stage[Any], tasks: Sequence[Task]) -> Iterator[Identity]:
 
 
 def plan_wave(
-    stage: Stage[Any], tasks: Sequence[Task], store: Store, *, retry_quarantined: bool = False
+    stage: Stage[Any],
+    tasks: Sequence[Task],
+    store: Store,
+    *,
+    retry_quarantined: bool = False,
+    retry_failed: bool = False,
 ) -> list[Job]:
     """Find the state of every task of a wave.
 
@@ -170,6 +181,7 @@ def plan_wave(
         tasks: of the wave.
         store: the stage's folder.
         retry_quarantined: treat quarantined tasks as if they had never been tried.
+        retry_failed: run finished tasks again whose failed samples may do better.
     """
     quarantined = {} if retry_quarantined else find_quarantined(store)
     markers = find_markers(store, [task.shard for task in tasks])
@@ -178,6 +190,8 @@ def plan_wave(
         fingerprint = identity.fingerprint
         if marker is not None and marker.fingerprint == fingerprint:
             job = Job(task=task, identity=identity, state=State.DONE, counts=marker.counts)
+            if retry_failed and stage.gains_by_retry(marker.counts):
+                job = replace(job, state=State.RETRY, replaces=marker.digest)
         elif shard in quarantined and quarantined[shard].fingerprint == fingerprint:
             job = Job(task=task, identity=identity, state=State.QUARANTINED)
         elif marker is not None:
