@@ -31,6 +31,7 @@ from pipelines.toyweb.truth import (
     exact_duplicates,
     mismatch_auc,
     near_duplicates,
+    plant_rates,
     watermark_auc,
 )
 
@@ -50,6 +51,7 @@ def make_truth_check(
         truth = pq.read_table(folder / TRUTH)
         return [
             *_check_ingest(truth, inputs["ingest"]),
+            *_check_plants(truth, inputs["ingest"], inputs["filter"]),
             *_check_scores(truth, inputs["ingest"], inputs["annotate"]),
             *_check_duplicates(truth, inputs["ingest"], inputs["dedup"]),
             *_check_captioner(toyweb.seed, models),
@@ -68,6 +70,14 @@ def _check_ingest(truth: pa.Table, ingested: ShardSet) -> Iterator[TruthRow]:
     good = (OK, "repeated_row")
     right = sum((found.get(row) in good) == (status == OK) for row, status in expected.items())
     yield _rate("ingest", "good and failed rows told apart", "accuracy", right, len(expected), 0.99)
+
+
+def _check_plants(truth: pa.Table, ingested: ShardSet, filtered: ShardSet) -> Iterator[TruthRow]:
+    """Ask of every planted fault that it ends with its own status or reason, always."""
+    status = _by_row(ingested, ingested, "status")
+    rules = _by_row(ingested, filtered, "failed_rules")
+    for plant, (right, count) in plant_rates(truth, status, rules).items():
+        yield _rate("filter", f"planted: {plant}", "named", right, count, 1.0)
 
 
 def _check_scores(truth: pa.Table, ingested: ShardSet, measured: ShardSet) -> Iterator[TruthRow]:

@@ -24,6 +24,7 @@ HOSTS = tuple(
         "forum", "archive",
     )
 )  # fmt: skip
+CLOSED_FOLDER = "private"  # what every host's robots.txt disallows
 LICENSES = ("", "CC-BY-4.0", "CC0-1.0", "CC-BY-SA-4.0", "proprietary")
 
 
@@ -31,12 +32,14 @@ LICENSES = ("", "CC-BY-4.0", "CC0-1.0", "CC-BY-SA-4.0", "proprietary")
 class Plant:
     """Describe one kind of row.
 
-    `share` is of all rows, at most `most` of them; `status` is what a careful ingest must find;
-    `fine` says that curation should keep the picture, whatever its alt text.
+    `share` is of all rows, at most `most` of them; `status` is what a careful ingest must find, and
+    `rule` the rule of filter that its picture must fail; `fine` says that curation should keep the
+    picture, whatever its alt text.
     """
 
     share: float
     status: str = "ok"
+    rule: str = ""
     fine: bool = False
     most: int = 1_000_000_000
 
@@ -50,21 +53,22 @@ PLANTS: Mapping[str, Plant] = MappingProxyType(
         "cropped_duplicate": Plant(share=0.015),
         "repeated_row": Plant(share=0.005),
         "benchmark_copy": Plant(share=0.005),
-        "watermark": Plant(share=0.05),
-        "text_overlay": Plant(share=0.02),
-        "tiny": Plant(share=0.015),
-        "extreme_aspect": Plant(share=0.01),
-        "low_contrast": Plant(share=0.01),
-        "placeholder": Plant(share=0.015),
-        "not_found": Plant(share=0.02, status="download_failed"),
-        "server_error": Plant(share=0.005, status="download_failed"),
-        "redirect_loop": Plant(share=0.002, status="download_failed"),
-        "redirect_private": Plant(share=0.003, status="download_failed"),
-        "short_body": Plant(share=0.003, status="download_failed"),
+        "watermark": Plant(share=0.05, rule="watermark"),
+        "text_overlay": Plant(share=0.02, rule="text_overlay"),
+        "tiny": Plant(share=0.015, rule="min_side"),
+        "extreme_aspect": Plant(share=0.01, rule="aspect"),
+        "low_contrast": Plant(share=0.01, rule="contrast"),
+        "placeholder": Plant(share=0.015, rule="placeholder"),
+        "not_found": Plant(share=0.02, status="http_404"),
+        "server_error": Plant(share=0.005, status="http_500"),
+        "redirect_loop": Plant(share=0.002, status="redirect_loop"),
+        "redirect_private": Plant(share=0.003, status="private_address"),
+        "short_body": Plant(share=0.003, status="short_body"),
         "truncated": Plant(share=0.006, status="truncated"),
         "html_as_jpeg": Plant(share=0.005, status="not_image"),
         "bomb": Plant(share=0.001, status="too_large", most=3),
-        "opt_out": Plant(share=0.01, status="opt_out"),
+        "robots": Plant(share=0.004, status="robots"),
+        "opt_out": Plant(share=0.01, status="opted_out"),
         "redirect": Plant(share=0.01, fine=True),
         "slow_drip": Plant(share=0.001, fine=True, most=5),
         "png_as_jpeg": Plant(share=0.005, fine=True),
@@ -173,10 +177,11 @@ def _plan_row(seed: int, index: int, plant: str, split: Split, seen: set[str] | 
     if plant == "bomb" or odd_mode:
         image_format = "jpeg" if odd_mode == "cmyk" else "png"
     alt_class = draw_alt_class(rng)
+    folder = CLOSED_FOLDER if plant == "robots" else "p"
     ending = "jpg" if image_format == "jpeg" else image_format
     return Row(
         row=index,
-        url=f"http://{HOSTS[rng.integers(len(HOSTS))]}/p/{index:06d}.{ending}",
+        url=f"http://{HOSTS[rng.integers(len(HOSTS))]}/{folder}/{index:06d}.{ending}",
         caption=write_alt(alt_class, scene, split, rng),
         license=LICENSES[rng.integers(len(LICENSES))],
         plant=plant,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from curate.core.seed import make_rng
 from pipelines.toyweb import faults
 from pipelines.toyweb.heldout import NUM_BENCHMARK, benchmark_picture, benchmark_prompt
-from pipelines.toyweb.plants import HOSTS, Row, plan_rows, plant_of
+from pipelines.toyweb.plants import CLOSED_FOLDER, HOSTS, Row, plan_rows, plant_of
 from pipelines.toyweb.scene import (
     BACKGROUNDS,
     Split,
@@ -38,7 +38,17 @@ _PRIVATE_URLS = (
     "http://10.0.0.1/secret.png",
     "http://[::1]/secret.jpg",
 )
-_PATH = re.compile(r"/(p|hop|final)/(\d+)(?:/(\d+))?(?:\.\w+)?")
+_PATH = re.compile(rf"/(p|{CLOSED_FOLDER}|hop|final)/(\d+)(?:/(\d+))?(?:\.\w+)?")
+# Source: Google's specification of X-Robots-Tag; DeviantArt's noai and noimageai; the noml of
+# noml.info; TDM Reservation Protocol (W3C community group, 2024), section 6.2.
+_OPT_OUTS = (
+    ("X-Robots-Tag", "noai, noimageai"),
+    ("X-Robots-Tag", "none"),
+    ("X-Robots-Tag", "nosnippet, NoML"),
+    ("X-Robots-Tag", "otherbot: noarchive, latentmill: noai"),
+    ("X-Robots-Tag", "unavailable_after: 25 Jun 2020 15:00:00 PST"),
+    ("TDM-Reservation", "1"),
+)
 _HTML = b"<!doctype html><html><body><h1>Sign in to see this picture</h1></body></html>"
 
 
@@ -68,24 +78,26 @@ class Site:
         """Answer a URL; hosts that are no part of the toy web get a 502."""
         parts = urlsplit(url)
         if parts.hostname not in HOSTS:
-            return _message(502, "no such host on the toy web")
+            return _message(502, "502 no such host on the toy web")
+        if parts.path == "/robots.txt":
+            return _message(200, f"User-agent: *\nDisallow: /{CLOSED_FOLDER}/")
         found = _PATH.fullmatch(parts.path)
         if not found or int(found[2]) >= len(self.rows):
-            return _message(404, "not found")
+            return _message(404, "404 not found")
         row = self.rows[int(found[2])]
-        if found[1] == "p":
-            return self._answer(row) if row.url == url else _message(404, "not found")
+        if found[1] in ("p", CLOSED_FOLDER):
+            return self._answer(row) if row.url == url else _message(404, "404 not found")
         if found[1] == "hop" and found[3]:
             return _hop(row, int(found[3]))
         is_final = found[1] == "final" and row.plant == "redirect"
-        return self._picture(row) if is_final else _message(404, "not found")
+        return self._picture(row) if is_final else _message(404, "404 not found")
 
     def _answer(self, row: Row) -> Response:
         match row.plant:
             case "not_found":
-                return _message(404, "not found")
+                return _message(404, "404 not found")
             case "server_error":
-                return _message(500, "internal error")
+                return _message(500, "500 internal error")
             case "redirect" | "redirect_loop":
                 return _hop(row, 0)
             case "redirect_private":
@@ -99,7 +111,7 @@ class Site:
         headers = [("Content-Type", "image/jpeg" if ending == "jpg" else f"image/{ending}")]
         behaviour: Behaviour = "plain"
         if row.plant == "opt_out":
-            headers.append(("X-Robots-Tag", "noai, noimageai"))
+            headers.append(_OPT_OUTS[row.row % len(_OPT_OUTS)])
         elif row.plant == "slow_drip":
             behaviour = "drip"
         elif row.plant == "short_body":
@@ -167,7 +179,8 @@ def truth_table(site: Site) -> pa.Table:
     Columns: row (int64, of the URL table), url, plant, alt_class, scene (JSON), caption (detailed,
     what `describe` says), cluster (int64: rows that show the same picture share it), bytes_group
     (int64: rows with the same bytes share it), benchmark_key (of a benchmark copy, else empty),
-    expected_status (what ingest must find), is_fine (curation should keep the picture).
+    expected_status (what ingest must find), expected_rule (of filter, that the picture must fail;
+    else empty), is_fine (curation should keep the picture).
     """
     rows: list[dict[str, object]] = []
     first: dict[str, int] = {}  # of the pictures that are no row's own
@@ -206,6 +219,7 @@ _TRUTH_SCHEMA = pa.schema(
         ("bytes_group", pa.int64()),
         ("benchmark_key", pa.string()),
         ("expected_status", pa.string()),
+        ("expected_rule", pa.string()),
         ("is_fine", pa.bool_()),
     ]
 )
@@ -225,6 +239,7 @@ def _truth_of(row: Row, cluster: int, benchmark_key: str) -> dict[str, object]:
         "bytes_group": cluster if has_same_bytes else row.row,
         "benchmark_key": benchmark_key,
         "expected_status": plant.status,
+        "expected_rule": plant.rule,
         "is_fine": plant.fine,
     }
 
@@ -235,7 +250,7 @@ def _hop(row: Row, done: int) -> Response:
     if row.plant == "redirect_loop":
         return _redirect(f"http://{host}/hop/{row.row:06d}/{1 + done % 2}")
     if row.plant != "redirect" or done >= row.hops:
-        return _message(404, "not found")
+        return _message(404, "404 not found")
     if done + 1 < row.hops:
         return _redirect(f"http://{host}/hop/{row.row:06d}/{done + 1}")
     return _redirect(f"http://{host}/final/{row.row:06d}.{row.url.rpartition('.')[2]}")
@@ -249,4 +264,4 @@ def _redirect(url: str) -> Response:
 
 def _message(status: int, text: str) -> Response:
     headers = (("Content-Type", "text/plain"),)
-    return Response(status=status, headers=headers, body=f"{status} {text}\n".encode())
+    return Response(status=status, headers=headers, body=f"{text}\n".encode())

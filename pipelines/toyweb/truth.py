@@ -7,7 +7,7 @@ from `row` (the URL table's, int) to a value, and rows that a stage never saw ar
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -116,30 +116,29 @@ def cropped_recall(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairSco
     return PairScore(num_true=len(true), num_found=len(right), num_right=len(right))
 
 
-def plant_outcomes(truth: pa.Table, outcome: Mapping[int, str]) -> pa.Table:
-    """Count what became of every kind of row.
+def plant_rates(
+    truth: pa.Table, status: Mapping[int, str], failed_rules: Mapping[int, Collection[str]]
+) -> dict[str, tuple[int, int]]:
+    """Count for every planted fault the rows that ended as they must: plant -> (right, all).
+
+    A row is right with the status that a careful ingest finds, or, where a rule of filter must
+    see the fault, when that rule is among those it fails.
 
     Args:
         truth: the site's truth table.
-        outcome: row to what happened last, e.g. "kept", "filter.min_side"; absent rows are
-            counted as "absent".
-
-    Returns:
-        Columns plant, expected_status, outcome (strings) and count (int64), sorted by plant, then
-        by falling count.
+        status: row -> ingest's status.
+        failed_rules: row -> all rules that filter says it fails.
     """
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for row, plant, status in _columns(truth, "row", "plant", "expected_status"):
-        counts[plant, status, outcome.get(row, "absent")] += 1
-    ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][2]))
-    return pa.table(
-        {
-            "plant": pa.array([names[0] for names, _ in ordered], pa.string()),
-            "expected_status": pa.array([names[1] for names, _ in ordered], pa.string()),
-            "outcome": pa.array([names[2] for names, _ in ordered], pa.string()),
-            "count": pa.array([count for _, count in ordered], pa.int64()),
-        }
-    )
+    right: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for row, plant, expected, rule in _columns(
+        truth, "row", "plant", "expected_status", "expected_rule"
+    ):
+        if expected == "ok" and not rule:
+            continue
+        seen[plant] += 1
+        right[plant] += rule in failed_rules.get(row, ()) if rule else status.get(row) == expected
+    return {plant: (right[plant], count) for plant, count in sorted(seen.items())}
 
 
 def _columns(truth: pa.Table, *names: str) -> Iterable[tuple[Any, ...]]:

@@ -2,6 +2,7 @@ import hashlib
 import io
 from collections import Counter
 from functools import cache
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,14 @@ from curate.core.errors import SampleError
 from curate.core.image import decode_image
 from pipelines.toyweb.heldout import NUM_BENCHMARK, benchmark_pictures, heldout_prompts
 from pipelines.toyweb.oracle import read_scene
-from pipelines.toyweb.plants import ALL_PLANTS_FROM, DUPLICATES, PLANTS, Row
+from pipelines.toyweb.plants import (
+    ALL_PLANTS_FROM,
+    CLOSED_FOLDER,
+    DUPLICATES,
+    HOSTS,
+    PLANTS,
+    Row,
+)
 from pipelines.toyweb.scene import describe, parse_description, split_of
 from pipelines.toyweb.site import (
     Site,
@@ -42,11 +50,20 @@ def pixels_of(row: Row) -> np.ndarray:
 
 
 def status_of(row: Row) -> str:
+    """Say what a careful ingest finds, from the one answer alone."""
     response = small_site().fetch(row.url)
-    if response.status != 200 or response.behaviour == "short":
-        return "redirect" if row.plant == "redirect" else "download_failed"
-    if ("X-Robots-Tag", "noai, noimageai") in response.headers:
-        return "opt_out"
+    location = dict(response.headers).get("Location", "")
+    if response.status == 302:
+        is_inside = urlsplit(location).hostname in HOSTS
+        return row.plant if is_inside else "private_address"
+    if response.status != 200:
+        return f"http_{response.status}"
+    if f"/{CLOSED_FOLDER}/" in row.url:
+        return "robots"
+    if response.behaviour == "short":
+        return "short_body"
+    if {name for name, _ in response.headers} & {"X-Robots-Tag", "TDM-Reservation"}:
+        return "opted_out"
     try:
         decode_image(response.body)
     except SampleError as error:
@@ -201,7 +218,7 @@ def test_the_bomb_is_small_to_fetch_and_huge_to_decode():
         "http://photos.toyweb.test/p/999999.jpg",
         "http://photos.toyweb.test/final/000001.jpg",
         "http://photos.toyweb.test/hop/000001/1",
-        "http://photos.toyweb.test/robots.txt",
+        "http://photos.toyweb.test/favicon.ico",
         "http://photos.toyweb.test/",
     ],
 )
@@ -252,3 +269,21 @@ def test_benchmark_copies_show_a_benchmark_picture():
             scene = read_scene(pixels_of(row)).scene
             assert scene is not None
             assert describe(scene) == pictures[entry["benchmark_key"]]
+
+
+def test_every_host_closes_one_folder_to_robots():
+    for host in HOSTS:
+        body = small_site().fetch(f"http://{host}/robots.txt").body.decode()
+        assert body == f"User-agent: *\nDisallow: /{CLOSED_FOLDER}/\n"
+    assert all(f"/{CLOSED_FOLDER}/" in row.url for row in rows_of("robots"))
+
+
+def test_opt_outs_come_in_several_forms():
+    site = build_site(0, 2000, "train")
+    headers = {
+        header
+        for row in site.rows
+        if row.plant == "opt_out"
+        for header in site.fetch(row.url).headers[1:]
+    }
+    assert len(headers) == 6

@@ -8,13 +8,13 @@ from pipelines.toyweb.truth import (
     exact_duplicates,
     mismatch_auc,
     near_duplicates,
-    plant_outcomes,
+    plant_rates,
     watermark_auc,
 )
 
 
 def truth_of(*rows: dict[str, object]) -> pa.Table:
-    defaults = {"plant": "clean", "alt_class": "good", "expected_status": "ok"}
+    defaults = {"plant": "clean", "alt_class": "good", "expected_status": "ok", "expected_rule": ""}
     full = [
         {**defaults, "row": index, "cluster": index, "bytes_group": index, **row}
         for index, row in enumerate(rows)
@@ -82,10 +82,15 @@ def test_crops_count_in_their_own_score_only():
     assert cropped_recall(DUPLICATES, clusters).num_true == 2
 
 
-def test_outcomes_are_counted_by_plant():
-    table = plant_outcomes(DUPLICATES, {0: "kept", 4: "kept", 5: "filter.blur", 1: "dedup.exact"})
-    rows = {(row["plant"], row["outcome"]): row["count"] for row in table.to_pylist()}
-    assert rows[("clean", "kept")] == 2
-    assert rows[("clean", "filter.blur")] == 1
-    assert rows[("near_duplicate", "absent")] == 1
-    assert sum(rows.values()) == 6
+def test_a_plant_is_right_with_its_status_or_with_its_rule_among_those_it_fails():
+    truth = truth_of(
+        {},
+        {"plant": "opt_out", "expected_status": "opted_out"},
+        {"plant": "opt_out", "expected_status": "opted_out"},
+        {"plant": "tiny", "expected_rule": "min_side"},
+        {"plant": "tiny", "expected_rule": "min_side"},
+        {"plant": "tiny", "expected_rule": "min_side"},
+    )
+    status = {0: "ok", 1: "opted_out", 2: "ok", 3: "ok", 4: "ok", 5: "ok"}
+    failed_rules = {0: ["min_side"], 3: ["aspect", "min_side"], 4: ["aspect"]}
+    assert plant_rates(truth, status, failed_rules) == {"opt_out": (1, 2), "tiny": (1, 3)}
