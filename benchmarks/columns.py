@@ -3,9 +3,9 @@
     python -m benchmarks.columns --rows 10000000 --shards 1000
 
 Each step (make, filter, sweep) is a process of its own, so that its peak memory is its own. The
-tables have the columns that filter's 14 rules judge, with annotate's types, and no embedding; one
-sample in twenty failed before. Everything lies in a temporary folder: 10 million rows take about
-900 MB there.
+tables have the columns that 14 of filter's rules judge, with annotate's types, and no embedding;
+one sample in twenty failed before. Everything lies in a temporary folder: 10 million rows take
+about 900 MB there.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ from curate.core.schema import OK, shard_name
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.store import LocalStore
-from curate.stages.filter import RULES, Bounds, FilterConfig, FilterStage
+from curate.stages.filter import FilterStage
+from curate.stages.filter_config import Bounds, FilterConfig
+from curate.stages.filter_rules import RULES
 from pipelines.inspect import RUN_FILE
-from pipelines.sweep import describe_sweep, sweep
+from pipelines.sweep import sweep
+from pipelines.sweep_report import describe_sweep
 
 # Rule -> lowest and highest value drawn, and bounds that about 3 % of the samples fail.
 _VALUES: Mapping[str, tuple[float, float, Bounds]] = {
@@ -62,7 +65,7 @@ _SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
-        *((column, _TYPES.get(rule, pa.float32())) for rule, column in RULES.items()),
+        *((RULES[rule].column, _TYPES.get(rule, pa.float32())) for rule in _VALUES),
     ]
 )
 _SWEPT = "filter.similarity.min=0.20:0.34:0.02"
@@ -156,7 +159,7 @@ def _make_table(index: int, size: int) -> pa.Table:
         values = rng.uniform(low, high, size).astype(np.float32)
         if kind in (pa.int32(), pa.bool_()):
             values = values.astype(np.int32)
-        columns[RULES[rule]] = pa.array(values, mask=~is_ok).cast(kind)
+        columns[RULES[rule].column] = pa.array(values, mask=~is_ok).cast(kind)
     return pa.table(columns, schema=_SCHEMA)
 
 

@@ -10,9 +10,13 @@ from curate.core.errors import ConfigError, DataError
 from curate.core.store import Store
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from curate.core.shard import ShardSet
+    from curate.stages.rules_in_force import RuleInForce
 
 RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
+_OUTCOMES = ("passes", "fails", "unmeasured")  # by the codes of `curate.stages.score_rule`
 
 
 def read_run(out: Store) -> dict[str, Any]:
@@ -61,8 +65,9 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
     known = False
     for stage in read_run(out)["stages"]:
         lines: list[str] = []
-        for row, marker in _rows_of(out, stage, key):
-            lines += _tell_row(stage, row, marker)
+        for shard, row, marker in _rows_of(out, stage, key):
+            lines += _tell_row(row, marker)
+            lines += _tell_rules(out, shard, row) if stage == "filter" else []
         known = known or bool(lines)
         if lines:
             yield stage, lines
@@ -72,7 +77,15 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
         )
 
 
-def _rows_of(out: Store, stage: str, key: str) -> Iterator[tuple[dict[str, Any], Any]]:
+def open_inputs(out: Store) -> dict[str, ShardSet]:
+    """Open the stages whose columns filter judges, those that the pipeline has."""
+    from curate.core.shard import ShardSet
+
+    there = read_run(out)["stages"]
+    return {n: ShardSet(out.child(n)) for n in ("annotate", "ingest", "repeats") if n in there}
+
+
+def _rows_of(out: Store, stage: str, key: str) -> Iterator[tuple[str, dict[str, Any], Any]]:
     import pyarrow.dataset as ds
 
     from curate.core.shard import ShardSet
@@ -84,32 +97,51 @@ def _rows_of(out: Store, stage: str, key: str) -> Iterator[tuple[dict[str, Any],
         table = shard_set.table(shard)
         if "key" in table.column_names:
             for row in table.filter(ds.field("key") == key).to_pylist():
-                yield row, shard_set.marker(shard)
+                yield shard, row, shard_set.marker(shard)
 
 
-def _tell_row(stage: str, row: Mapping[str, Any], marker: Any) -> list[str]:
+def _tell_row(row: Mapping[str, Any], marker: Any) -> list[str]:
     skip = {"key", "clip.image_embedding", "phash.thumbnail", "captions.pooled", "members"}
     lines = [
         f"{name} = {_brief(value)}"
         for name, value in row.items()
         if name not in skip and value not in (None, "", [])
     ]
-    if stage == "filter":
-        lines += [
-            f"threshold {name} {bounds}" for name, bounds in _thresholds(marker.identity.config)
-        ]
     lines += [
         f"model {role} sha256 {digest[:12]}" for role, digest in marker.identity.models.items()
     ]
     return lines
 
 
-def _thresholds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for rule, bounds in config.items():
-        ends = [f">= {bounds['min']:g}"] if bounds.get("min") is not None else []
-        ends += [f"<= {bounds['max']:g}"] if bounds.get("max") is not None else []
-        if ends:
-            yield rule, " and ".join(ends)
+def _tell_rules(out: Store, shard: str, row: Mapping[str, Any]) -> Iterator[str]:
+    """Say of every rule which threshold was in force for a sample, and how it met it."""
+    import pyarrow.dataset as ds
+
+    from curate.core.shard import ShardSet
+    from curate.stages.filter_columns import read_columns
+    from curate.stages.rules_in_force import WhereRule, columns_of
+    from curate.stages.score_rule import OUTSIDE, PASSED, UNMEASURED
+    from curate.stages.verdicts import UNMEASURED_PREFIX, finished_rules
+
+    if row["status"] != "ok":
+        return  # it failed before, no rule judged it
+    rules = finished_rules(ShardSet(out.child("filter")), shard)
+    wanted = columns_of(rules)
+    table = read_columns(open_inputs(out), shard, wanted).filter(ds.field("key") == row["key"])
+    for rule in rules:
+        outcome = OUTSIDE if rule.name in row["failed_rules"] else PASSED
+        if UNMEASURED_PREFIX + rule.name in row["failed_rules"]:
+            outcome = UNMEASURED
+        yield _tell_rule(rule, table, outcome)
+        if isinstance(rule, WhereRule) and len(rule.parts()) > 1:
+            for part in rule.parts():
+                yield "  " + _tell_rule(part, table, part.judge(table)[0])
+
+
+def _tell_rule(rule: RuleInForce, table: pa.Table, outcome: int) -> str:
+    threshold, score = rule.thresholds(table)[0].as_py(), rule.scores(table)[0]
+    given = "" if score != score else f", got {score:.6g}"  # NaN: no number
+    return f"threshold {rule.name} {threshold}{given}: {_OUTCOMES[outcome]}"
 
 
 def _picture(out: Store, key: str) -> dict[str, str]:

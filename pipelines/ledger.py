@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,18 +39,11 @@ from curate.core.schema import KEY, STATUS
 from curate.core.shard import ShardSet
 from curate.core.store import Store
 from curate.stages.bucket import SIZES
-from curate.stages.filter import (
-    PASSED,
-    UNMEASURED,
-    UNMEASURED_PREFIX,
-    Bounds,
-    find_ok,
-    finished_config,
-    judge,
-    measured_scores,
-    read_measured,
-)
-from pipelines.inspect import read_run
+from curate.stages.filter_columns import find_ok, read_columns
+from curate.stages.rules_in_force import RuleInForce, columns_of
+from curate.stages.score_rule import PASSED, UNMEASURED
+from curate.stages.verdicts import UNMEASURED_PREFIX, finished_rules, read_outcomes
+from pipelines.inspect import open_inputs, read_run
 
 LEDGER = "ledger.parquet"
 KEPT, DROPPED, FAILED = "kept", "dropped", "failed"
@@ -147,30 +140,30 @@ def _failed_rows(stage: str, out: Store, all_rules: bool) -> Iterator[pa.Table]:
 
 
 def _filter_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
-    annotated, verdicts = ShardSet(out.child("annotate")), ShardSet(out.child("filter"))
-    for shard, table in verdicts.tables([KEY, STATUS, "keep", "reason"]):
-        rules = finished_config(verdicts, shard).active_rules()
-        measured = read_measured(annotated, shard, list(rules))
+    inputs, verdicts = open_inputs(out), ShardSet(out.child("filter"))
+    columns = [KEY, STATUS, "keep", "reason", *(["failed_rules"] if all_rules else [])]
+    for shard, table in verdicts.tables(columns):
+        rules = finished_rules(verdicts, shard)
+        measured = read_columns(inputs, shard, columns_of(rules))
         if not measured[KEY].equals(table[KEY]):
             raise ShardError(
                 f"{verdicts.url}: must have the keys of annotate, got others in shard {shard}; "
                 "run `curate run stage=filter`"
             )
-        scores = measured_scores(measured, list(rules))
         if all_rules and rules:
-            yield _rows_by_rule(shard, table, scores, rules)
+            yield _rows_by_rule(shard, table, measured, rules)
         else:
-            yield _rows_by_reason(shard, table, scores, rules)
+            yield _rows_by_reason(shard, table, measured, rules)
 
 
 def _rows_by_reason(
-    shard: str, table: pa.Table, scores: NDArray[np.float64], rules: Mapping[str, Bounds]
+    shard: str, table: pa.Table, measured: pa.Table, rules: Sequence[RuleInForce]
 ) -> pa.Table:
-    """Give one row a sample, with score [R, N] and threshold of its first failing rule."""
+    """Give one row a sample, with score and threshold of its first failing rule."""
     encoded = table["reason"].combine_chunks().dictionary_encode()
-    order = list(rules)
+    order = [rule.name for rule in rules]
     places = [
-        order.index(name) if name in rules else -1
+        order.index(name) if name in order else -1
         for name in (
             reason.removeprefix(UNMEASURED_PREFIX) for reason in encoded.dictionary.to_pylist()
         )
@@ -178,19 +171,20 @@ def _rows_by_reason(
     rule_index = np.array(places, int)[encoded.indices.to_numpy()]  # [N], -1: none
     is_ok = find_ok(table)
     rule_index[~is_ok] = -1
+    score, threshold = _pick(rules, measured, rule_index, np.arange(table.num_rows))
     return _rows(
         "filter",
         shard,
         table[KEY],
         rule=table["reason"],
         verdict=_choose(is_ok, _choose(table["keep"], KEPT, DROPPED), FAILED),
-        score=_pick(scores, rule_index, np.arange(table.num_rows)),
-        threshold=_threshold_texts(rules).take(pa.array(rule_index % (len(rules) + 1))),
+        score=score,
+        threshold=threshold,
     )
 
 
 def _rows_by_rule(
-    shard: str, table: pa.Table, scores: NDArray[np.float64], rules: Mapping[str, Bounds]
+    shard: str, table: pa.Table, measured: pa.Table, rules: Sequence[RuleInForce]
 ) -> pa.Table:
     """Give a row for each sample and rule, and one for each sample that failed before."""
     is_ok = find_ok(table)
@@ -198,17 +192,19 @@ def _rows_by_rule(
     row = np.repeat(np.arange(table.num_rows), repeats)  # [M], row of the sample
     nth = np.arange(len(row)) - np.repeat(repeats.cumsum() - repeats, repeats)
     rule_index = np.where(is_ok[row], nth, -1)  # [M], -1: none
-    outcome = judge(scores, list(rules.values()))[rule_index, row]  # [M]
-    names = pa.array([*rules, *(UNMEASURED_PREFIX + rule for rule in rules)])
+    order = [rule.name for rule in rules]
+    outcome = read_outcomes(table, order)[rule_index, row]  # [M]
+    names = pa.array([*order, *(UNMEASURED_PREFIX + name for name in order)])
     named = names.take(pa.array(nth + len(rules) * (outcome == UNMEASURED)))
+    score, threshold = _pick(rules, measured, rule_index, row)
     return _rows(
         "filter",
         shard,
         table[KEY].take(pa.array(row)),
         rule=_choose(is_ok[row], named, table[STATUS].take(pa.array(row))),
         verdict=_choose(is_ok[row], _choose(outcome == PASSED, KEPT, DROPPED), FAILED),
-        score=_pick(scores, rule_index, row),
-        threshold=_threshold_texts(rules).take(pa.array(rule_index % (len(rules) + 1))),
+        score=score,
+        threshold=threshold,
     )
 
 
@@ -276,21 +272,23 @@ def _choose(where: Any, yes: Any, no: Any) -> Any:
 
 
 def _pick(
-    scores: NDArray[np.float64], rule_index: NDArray[np.int64], row: NDArray[np.int64]
-) -> pa.Array:
-    """Take scores [R, N] at some rules and rows; null where unmeasured and at rule -1."""
-    none = np.full((1, scores.shape[1]), np.nan)
-    return pa.array(np.concatenate([scores, none])[rule_index, row], from_pandas=True)
-
-
-def _threshold_texts(rules: Mapping[str, Bounds]) -> pa.Array:
-    """Spell the bounds of the R rules and, last, of none: [R + 1]."""
-    texts: list[str] = []
-    for bounds in rules.values():
-        ends = [f">= {bounds.min:.12g}"] if bounds.min is not None else []
-        ends += [f"<= {bounds.max:.12g}"] if bounds.max is not None else []
-        texts.append(" and ".join(ends))
-    return pa.array([*texts, ""], pa.string())
+    rules: Sequence[RuleInForce],
+    measured: pa.Table,
+    rule_index: NDArray[np.int64],
+    row: NDArray[np.int64],
+) -> tuple[pa.Array, pa.Array]:
+    """Give scores and thresholds at some rules and rows [M]; null and "" at rule -1."""
+    num_rows = measured.num_rows
+    asked = np.unique(rule_index[rule_index >= 0])  # of the others nothing is computed
+    place = np.where(rule_index < 0, len(asked), np.searchsorted(asked, rule_index))
+    at = place * num_rows + row
+    scores = np.concatenate(
+        [*(rules[index].scores(measured) for index in asked), np.full(num_rows, np.nan)]
+    )
+    texts = pa.concat_arrays(
+        [*(rules[index].thresholds(measured) for index in asked), pa.repeat("", num_rows)]
+    )
+    return pa.array(scores[at], from_pandas=True), texts.take(pa.array(at))
 
 
 def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

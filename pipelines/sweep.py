@@ -1,62 +1,43 @@
 """Count how many samples would survive other thresholds of filter; nothing is run again or written.
 
-    filter's marker (resolved config) + swept thresholds + annotate's columns, shard by shard
+    filter's marker (config, cuts) + swept thresholds + the columns that rules judge, shard by shard
         -> for every swept threshold: survivors with all other rules as they were in the run
         -> for every combination of swept thresholds: survivors with the unswept rules as they were
 
 A score falls into the bin of the strictest threshold it still passes, so one histogram over all
-swept scores and a running sum along each of its axes count every combination at once. Arrays are
-[A, N]: A swept thresholds' keys (axes) by N rows.
+swept scores and a running sum along each of its axes count every combination at once. A swept share
+(`top_frac`) is turned into scores first, over all shards. Arrays are [A, N]: A axes by N rows.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.core.errors import ConfigError, DataError, StageError
 from curate.core.manifest import SUMMARY
 from curate.core.shard import ShardSet
 from curate.core.store import Store
-from curate.stages.filter import (
-    PASSED,
-    RULES,
-    Bounds,
-    FilterConfig,
-    check_threshold,
-    find_ok,
-    finished_config,
-    judge,
-    measured_scores,
-    read_measured,
-)
-from pipelines.inspect import read_run
+from curate.stages.filter_columns import LANGUAGE, find_ok, read_columns
+from curate.stages.filter_config import Bounds, FilterConfig
+from curate.stages.filter_cuts import ALL, Cuts, columns_of_tops, find_cuts, split_scores
+from curate.stages.filter_rules import RULES
+from curate.stages.quantiles import Group
+from curate.stages.rules_in_force import RuleInForce, columns_of, put_in_force
+from curate.stages.score_rule import PASSED, ScoreRule, find_places, score_rule
+from curate.stages.verdicts import CUTS, finished_config, judge
+from pipelines.inspect import open_inputs, read_run
+from pipelines.sweep_axes import TOP_FRAC, Axis, parse_axes
 
-# Chosen by us: what one can take in at a glance, and an array of 8 MB.
-MAX_LINES = 50
-MAX_COMBINATIONS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """Hold the thresholds that one end of a rule is swept through, ascending."""
-
-    rule: str
-    end: Literal["min", "max"]
-    thresholds: tuple[float, ...]
-
-    @property
-    def key(self) -> str:
-        """Give the config key, e.g. "filter.similarity.min"."""
-        return f"filter.{self.rule}.{self.end}"
+SweptCuts = Mapping[str, Mapping[str, Sequence[float]]]
+"""Rule -> language, or "" over all -> the cut of each swept share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,158 +60,88 @@ class Sweep:
     combinations: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """Hold the run's rules with some ends opened, and where these axes place a row."""
+
+    axes: Sequence[Axis]
+    rules: Sequence[RuleInForce]
+    opened: Mapping[str, ScoreRule]
+    bounds: Mapping[str, Bounds]  # of the opened rules
+
+    def survivors(
+        self, table: pa.Table, is_ok: NDArray[np.bool_], cuts: SweptCuts
+    ) -> NDArray[np.int64]:
+        """Count the rows by the strictest thresholds they pass, one axis for each of `axes`."""
+        passed = is_ok & (judge(self.rules, table) == PASSED).all(axis=0)
+        chosen = table.filter(pa.array(passed))
+        places = [self._place(axis, chosen, cuts) for axis in self.axes]
+        return _histogram(places, tuple(len(axis.thresholds) for axis in self.axes))
+
+    def _place(self, axis: Axis, table: pa.Table, cuts: SweptCuts) -> NDArray[np.int64]:
+        """Give the index of the strictest threshold that each row passes, outside if none: [N].
+
+        A row that the axis does not concern (its language has another threshold) passes them all.
+        """
+        scores = self.opened[axis.rule].scores(table)
+        if axis.end == TOP_FRAC:
+            return _place_by_share(axis, scores, table, cuts[axis.rule])
+        strictest = len(axis.thresholds) - 1 if axis.strictest_last else 0
+        concerned = _concerns(axis, list(self.bounds[axis.rule].languages()), table)
+        return np.where(concerned, _place_scores(axis, scores), strictest)
+
+
 def sweep(out: Store, arguments: Sequence[str]) -> Sweep:
     """Count survivors at every swept threshold and at every combination of them.
 
     Args:
         out: folder of a run whose filter stage is finished.
-        arguments: "filter.RULE.min=VALUES" or ".max="; VALUES is `low:high:step` (inclusive of
-            high), a comma list, or one value.
+        arguments: "filter.RULE.END=VALUES", see `sweep_axes.py`.
 
     Raises:
-        ConfigError: bad syntax, an unknown rule, a threshold out of range, a column that was not
-            measured, or more than MAX_COMBINATIONS combinations.
+        ConfigError: as `parse_axes`, or a column that was not measured.
         DataError: filter is not finished.
     """
     axes = parse_axes(arguments)
-    config = _read_config(out)
-    annotated = ShardSet(out.child("annotate"))
-    needed = {*config.active_rules(), *(axis.rule for axis in axes)}
-    rules = [rule for rule in RULES if rule in needed]
-    shape = tuple(len(axis.thresholds) for axis in axes)
-    num_samples, num_kept = 0, 0
-    alone = {axis.key: np.zeros(len(axis.thresholds), np.int64) for axis in axes}
-    joint = np.zeros(shape, np.int64)
-    for shard in annotated.shards():
-        scores, is_ok = _read(annotated, shard, rules)
-        places = np.array([_place(axis, scores[rules.index(axis.rule)]) for axis in axes])
+    config, run_cuts = _read_run(out)
+    inputs = open_inputs(out)
+    try:
+        return _count(axes, config, run_cuts, inputs)
+    except StageError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _count(
+    axes: tuple[Axis, ...], config: FilterConfig, run_cuts: Cuts, inputs: Mapping[str, ShardSet]
+) -> Sweep:
+    shards = inputs["annotate"].shards()
+    cuts = _find_swept_cuts(axes, config, inputs, shards)
+    run_rules = put_in_force(config, run_cuts)
+    alone = {axis.key: _open(config, run_cuts, [axis]) for axis in axes}
+    together = _open(config, run_cuts, axes)
+    counts = {axis.key: np.zeros(len(axis.thresholds), np.int64) for axis in axes}
+    joint = np.zeros(tuple(len(axis.thresholds) for axis in axes), np.int64)
+    wanted = columns_of([*run_rules, *together.rules])
+    num_samples = num_kept = 0
+    for shard in shards:
+        table = read_columns(inputs, shard, wanted)
+        is_ok = find_ok(table)
         num_samples += len(is_ok)
-        num_kept += int((is_ok & _pass_fixed(scores, rules, config, [])).sum())
-        for axis, place in zip(axes, places, strict=True):
-            others = is_ok & _pass_fixed(scores, rules, config, [axis])
-            alone[axis.key] += _histogram(place[None, others], (len(axis.thresholds),))
-        fixed = is_ok & _pass_fixed(scores, rules, config, axes)
-        joint += _histogram(places[:, fixed], shape)
+        num_kept += int((is_ok & (judge(run_rules, table) == PASSED).all(axis=0)).sum())
+        for axis in axes:
+            counts[axis.key] += alone[axis.key].survivors(table, is_ok, cuts)
+        joint += together.survivors(table, is_ok, cuts)
     return Sweep(
         axes=axes,
         num_samples=num_samples,
         num_kept=num_kept,
-        kept={axis.key: _accumulate(alone[axis.key], [axis]) for axis in axes},
+        kept={axis.key: _accumulate(counts[axis.key], [axis]) for axis in axes},
         combinations=_accumulate(joint, axes),
     )
 
 
-def parse_axes(arguments: Sequence[str]) -> tuple[Axis, ...]:
-    """Read what is swept.
-
-    Raises:
-        ConfigError: as `sweep`.
-    """
-    axes: dict[str, Axis] = {}
-    for text in arguments:
-        axis = _parse_axis(text)
-        if axis.key in axes:
-            raise ConfigError(f"{axis.key}: must be given once, got it twice; join the values")
-        axes[axis.key] = axis
-    if not axes:
-        raise ConfigError(
-            "sweep: needs a threshold to sweep, got none; write filter.similarity.min=0.2:0.4:0.02"
-        )
-    num_combinations = 1
-    for axis in axes.values():
-        num_combinations *= len(axis.thresholds)
-    if num_combinations > MAX_COMBINATIONS:
-        raise ConfigError(
-            f"sweep: must have at most {MAX_COMBINATIONS:,} combinations, "
-            f"got {num_combinations:,}; sweep fewer keys or take larger steps"
-        )
-    return tuple(axes.values())
-
-
-def describe_sweep(found: Sweep) -> list[str]:
-    """Give the lines to print: a table for each key, and the first combinations of several."""
-    lines = [
-        f"{found.num_samples:,} samples; the thresholds of the run keep "
-        f"{found.num_kept:,} ({_percent(found.num_kept, found.num_samples)})"
-    ]
-    for axis in found.axes:
-        counts = [int(count) for count in found.kept[axis.key]]
-        rows = zip(axis.thresholds, counts, strict=True)
-        lines += ["", f"{axis.key}, all other rules as in the run"]
-        lines += _table([((f"{value:.12g}",), kept) for value, kept in rows], ["threshold"], found)
-    if len(found.axes) > 1:
-        rows = list(itertools.islice(_combinations(found), MAX_LINES))
-        lines += ["", "all combinations, the rules that are not swept as in the run"]
-        lines += _table(
-            [(tuple(f"{value:.12g}" for value in values), kept) for values, kept in rows],
-            [f"{axis.rule}.{axis.end}" for axis in found.axes],
-            found,
-        )
-        if found.combinations.size > MAX_LINES:
-            lines.append(
-                f"... the first {MAX_LINES} of {found.combinations.size:,}; csv=PATH writes all"
-            )
-    return lines
-
-
-def write_combinations(found: Sweep, path: Path) -> None:
-    """Write every combination as CSV: a column for each key, `kept` and `kept_frac`."""
-    with path.open("w", newline="", encoding="ascii") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*(axis.key for axis in found.axes), "kept", "kept_frac"])
-        for values, kept in _combinations(found):
-            writer.writerow([*values, kept, kept / max(found.num_samples, 1)])
-
-
-def _parse_axis(text: str) -> Axis:
-    key, _, values = text.partition("=")
-    section, _, name = key.partition(".")
-    rule, _, end = name.partition(".")
-    if section != "filter" or rule not in RULES or end not in ("min", "max"):
-        raise ConfigError(
-            f"{key}: must be filter.RULE.min or filter.RULE.max, with RULE among "
-            f"{', '.join(RULES)}, got {text!r}; fix the key"
-        )
-    parts = values.split(":")
-    if len(parts) not in (1, 3) or (len(parts) == 3 and "," in values):
-        raise ConfigError(
-            f"{key}: must be low:high:step, a comma list or one value, got {values!r}; "
-            f"write e.g. {key}=0.2:0.4:0.02"
-        )
-    numbers = [_number(key, part) for part in (parts if len(parts) == 3 else values.split(","))]
-    for number in numbers[:2] if len(parts) == 3 else numbers:
-        check_threshold(rule, end, float(number))
-    steps = _steps(key, *numbers) if len(parts) == 3 else numbers
-    return Axis(rule=rule, end=end, thresholds=tuple(sorted({float(value) for value in steps})))
-
-
-def _number(key: str, text: str) -> Decimal:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite() or (number and abs(number.adjusted()) > 12):  # keeps sums exact
-        raise ConfigError(f"{key}: must be plain numbers, got {text!r}; fix the value")
-    return number
-
-
-def _steps(key: str, low: Decimal, high: Decimal, step: Decimal) -> Iterator[Decimal]:
-    """Count in decimals, as the user does: 0.2:0.34:0.02 ends at 0.34 and has 0.26 in it."""
-    if step <= 0 or low > high:
-        raise ConfigError(
-            f"{key}: low:high:step needs low <= high and step > 0, got {low}:{high}:{step}; "
-            "fix the value"
-        )
-    if (high - low) / step >= MAX_COMBINATIONS:
-        raise ConfigError(
-            f"{key}: must have at most {MAX_COMBINATIONS:,} steps, got {low}:{high}:{step}; "
-            "take larger steps"
-        )
-    return (low + index * step for index in range(int((high - low) / step) + 1))
-
-
-def _read_config(out: Store) -> FilterConfig:
-    """Read the thresholds of the finished run; its markers all have the same."""
+def _read_run(out: Store) -> tuple[FilterConfig, Cuts]:
+    """Read what the finished run was asked, and its cuts; its markers all have the same."""
     verdicts = ShardSet(out.child("filter"))
     shards = verdicts.shards()
     read_run(out)
@@ -239,55 +150,95 @@ def _read_config(out: Store) -> FilterConfig:
             f"{verdicts.url}: must be a finished stage, got {len(shards)} shards and no end; "
             f"run `curate run stage=filter out={out.url}`"
         )
-    return finished_config(verdicts, shards[0])
+    config = finished_config(verdicts, shards[0])
+    return config, verdicts.marker(shards[0]).identity.params.get(CUTS, {})
 
 
-def _read(
-    annotated: ShardSet, shard: str, rules: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Give the scores of the rules [R, N] and which rows have the status ok [N]."""
-    try:
-        table = read_measured(annotated, shard, rules)
-    except StageError as error:
-        raise ConfigError(str(error)) from error
-    return measured_scores(table, rules), find_ok(table)
+def _find_swept_cuts(
+    axes: Sequence[Axis],
+    config: FilterConfig,
+    inputs: Mapping[str, ShardSet],
+    shards: Sequence[str],
+) -> SweptCuts:
+    shares = {axis.rule: axis.thresholds for axis in axes if axis.end == TOP_FRAC}
+    tops = {rule: _bounds(config, rule) for rule in shares}
+    wanted = columns_of_tops(tops)
+
+    def read() -> Iterator[tuple[Group, NDArray[np.float64]]]:
+        for shard in shards:
+            yield from split_scores(read_columns(inputs, shard, wanted), tops)
+
+    return find_cuts(read, shares, config.quantile_mode) if shares else {}
 
 
-def _pass_fixed(
-    scores: NDArray[np.float64], rules: Sequence[str], config: FilterConfig, opened: Sequence[Axis]
-) -> NDArray[np.bool_]:
-    """Tell which rows pass the run's thresholds but for the opened ends [N].
+def _open(config: FilterConfig, cuts: Cuts, axes: Sequence[Axis]) -> _Opened:
+    """Put the run's rules into force without the ends that are swept.
 
     An opened rule still refuses the unmeasured; a rule that is off and not opened refuses nothing.
     """
-    chosen: list[int] = []
-    bounds: list[Bounds] = []
-    for index, rule in enumerate(rules):
-        ends = {axis.end for axis in opened if axis.rule == rule}
-        item: Bounds = getattr(config, rule)
-        if item.active or ends:
-            low, high = None if "min" in ends else item.min, None if "max" in ends else item.max
-            chosen.append(index)
-            bounds.append(Bounds(min=low, max=high))
-    return (judge(scores[chosen], bounds) == PASSED).all(axis=0)
+    names = dict.fromkeys(axis.rule for axis in axes)
+    opened: dict[str, ScoreRule] = {}
+    bounds: dict[str, Bounds] = {}
+    for name in names:
+        own = [axis for axis in axes if axis.rule == name]
+        is_share_open = any(axis.end == TOP_FRAC for axis in own)
+        bounds[name] = _loosen(_bounds(config, name), own)
+        opened[name] = score_rule(name, bounds[name], {} if is_share_open else cuts.get(name, {}))
+    others = [rule for rule in put_in_force(config, cuts) if rule.name not in names]
+    return _Opened(axes=axes, rules=[*others, *opened.values()], opened=opened, bounds=bounds)
 
 
-def _place(axis: Axis, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+def _loosen(bounds: Bounds, axes: Sequence[Axis]) -> Bounds:
+    """Open the swept ends; a swept language keeps its own entry, which then bounds nothing."""
+    changes: dict[str, Any] = {axis.end: None for axis in axes if not axis.code}
+    open_ends = {axis.code: -math.inf if axis.is_low else math.inf for axis in axes if axis.code}
+    return dataclasses.replace(bounds, **changes, by_language={**bounds.by_language, **open_ends})
+
+
+def _bounds(config: FilterConfig, rule: str) -> Bounds:
+    return getattr(config, rule)
+
+
+def _place_scores(axis: Axis, scores: NDArray[np.float64]) -> NDArray[np.int64]:
     """Give the index of the strictest threshold that each score passes, outside if it passes none.
 
     Thresholds ascend: the strictest `min` passed is the last one <= score, the strictest `max`
-    passed the first one >= score. Both are inclusive, as in `judge`.
+    passed the first one >= score. Both are inclusive, as in `ScoreRule`.
     """
-    if axis.end == "min":
+    if axis.strictest_last:
         return np.searchsorted(axis.thresholds, scores, side="right") - 1  # -1: none
     return np.searchsorted(axis.thresholds, scores, side="left")  # len(thresholds): none
 
 
-def _histogram(places: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _concerns(axis: Axis, codes: Sequence[str], table: pa.Table) -> NDArray[np.bool_]:
+    """Tell which rows an axis bounds, given the languages with a threshold of their own: [N]."""
+    if axis.code:
+        return find_places(table[LANGUAGE], codes) == codes.index(axis.code)
+    if codes and axis.is_low == (RULES[axis.rule].better == "high"):
+        return find_places(table[LANGUAGE], codes) == len(codes)
+    return np.ones(table.num_rows, bool)
+
+
+def _place_by_share(
+    axis: Axis, scores: NDArray[np.float64], table: pa.Table, cuts: Mapping[str, Sequence[float]]
+) -> NDArray[np.int64]:
+    """Give the index of the smallest share that each score is among: its cut is the strictest."""
+    sign = -1.0 if axis.is_low else 1.0  # cuts of growing shares fall where they bound from below
+    if ALL in cuts or not cuts:
+        return np.searchsorted(sign * np.array(cuts.get(ALL, ())), sign * scores, side="left")
+    places = np.full(len(scores), len(axis.thresholds), np.int64)
+    codes = find_places(table[LANGUAGE], list(cuts))
+    for number, values in enumerate(cuts.values()):
+        own = codes == number
+        places[own] = np.searchsorted(sign * np.array(values), sign * scores[own], side="left")
+    return places
+
+
+def _histogram(places: Sequence[NDArray[np.int64]], shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Count the rows at each combination of places [A, N]; rows that pass none are left out."""
-    sizes = np.array(shape)[:, None]
-    inside = ((places >= 0) & (places < sizes)).all(axis=0)
-    flat = np.ravel_multi_index(tuple(places[:, inside]), shape)
+    stacked, sizes = np.array(places), np.array(shape)[:, None]
+    inside = ((stacked >= 0) & (stacked < sizes)).all(axis=0)
+    flat = np.ravel_multi_index(tuple(stacked[:, inside]), shape)
     return np.bincount(flat, minlength=int(sizes.prod())).reshape(shape)
 
 
@@ -295,30 +246,8 @@ def _accumulate(histogram: NDArray[np.int64], axes: Sequence[Axis]) -> NDArray[n
     """Turn counts by strictest threshold into survivors: who passes a strict one passes laxer."""
     counts = histogram
     for number, axis in enumerate(axes):
-        if axis.end == "min":
+        if axis.strictest_last:
             counts = np.flip(np.flip(counts, number).cumsum(number), number)
         else:
             counts = counts.cumsum(number)
     return counts
-
-
-def _combinations(found: Sweep) -> Iterator[tuple[tuple[float, ...], int]]:
-    """Yield thresholds and survivors, the last key's thresholds running fastest."""
-    values = itertools.product(*(axis.thresholds for axis in found.axes))
-    return zip(values, (int(count) for count in found.combinations.flat), strict=True)
-
-
-def _table(
-    rows: Sequence[tuple[tuple[str, ...], int]], heads: Sequence[str], found: Sweep
-) -> list[str]:
-    cells = [[*heads, "kept", "kept %"]]
-    cells += [[*names, f"{kept:,}", _percent(kept, found.num_samples)] for names, kept in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in cells
-    ]
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / max(whole, 1):.2f} %"

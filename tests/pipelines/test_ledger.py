@@ -20,8 +20,9 @@ from curate.core.stage import plain_config
 from curate.core.store import LocalStore
 from curate.stages.bucket import SIZES, SIZES_SCHEMA
 from curate.stages.dedup import DEDUP_SCHEMA
-from curate.stages.filter import VERDICT_SCHEMA, Bounds, FilterConfig
+from curate.stages.filter_config import Bounds, FilterConfig
 from curate.stages.recaption import CAPTION_SCHEMA
+from curate.stages.verdicts import VERDICT_SCHEMA
 from pipelines.inspect import RUN_FILE
 from pipelines.ledger import LEDGER, LEDGER_SCHEMA, describe_ledger, write_ledger
 

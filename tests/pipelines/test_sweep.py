@@ -19,9 +19,13 @@ from curate.core.schema import OK, make_key
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, plain_config
 from curate.core.store import LocalStore
-from curate.stages.filter import RULES, Bounds, FilterConfig, FilterStage
+from curate.stages.filter import FilterStage
+from curate.stages.filter_config import Bounds, FilterConfig
+from curate.stages.filter_rules import RULES
 from pipelines.inspect import RUN_FILE
-from pipelines.sweep import describe_sweep, parse_axes, sweep, write_combinations
+from pipelines.sweep import sweep
+from pipelines.sweep_axes import parse_axes
+from pipelines.sweep_report import describe_sweep, write_combinations
 
 
 def finish(
@@ -53,7 +57,7 @@ def make_run(
         {
             "key": [make_key(str(row)) for row in range(num_rows)],
             "status": list(statuses) or [OK] * num_rows,
-            **{RULES[rule]: pa.array(values, pa.float32()) for rule, values in columns.items()},
+            **{RULES[rule].column: pa.array(values, pa.float32()) for rule, values in columns.items()},
         }
     )
     config = FilterConfig(**bounds)
@@ -122,7 +126,7 @@ def test_a_list_is_sorted_and_a_single_value_stands_alone() -> None:
         ("filter.similarity.min=0.2:0.3:1e-12", "must have at most 1,000,000 steps"),
         ("filter.similarity.min=0.2:1.5:0.1", "must be in [-1, 1], got 1.5"),
         ("filter.nsfw.max=-1", "filter.nsfw.max: must be in [0, 1], got -1"),
-        ("filter.similarty.min=0.2", "with RULE among min_side, aspect"),
+        ("filter.similarty.min=0.2", "with RULE among bytes, min_side, aspect"),
         ("filter.similarity.mid=0.2", "filter.similarity.mid: must be filter.RULE.min"),
         ("dedup.phash_radius=2,3", "dedup.phash_radius: must be filter.RULE.min"),
     ],

@@ -17,18 +17,12 @@ from curate.core.manifest import Task
 from curate.core.schema import OK, make_key
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place
-from curate.stages.filter import (
-    OUTSIDE,
-    PASSED,
-    RULES,
-    UNMEASURED,
-    VERDICT_SCHEMA,
-    Bounds,
-    FilterConfig,
-    FilterStage,
-    judge,
-    read_measured,
-)
+from curate.stages.filter import FilterStage
+from curate.stages.filter_columns import read_columns
+from curate.stages.filter_config import Bounds, FilterConfig
+from curate.stages.filter_rules import RULES
+from curate.stages.score_rule import OUTSIDE, PASSED, UNMEASURED, score_rule
+from curate.stages.verdicts import VERDICT_SCHEMA
 
 FIELDS = [
     pa.field("key", pa.string(), nullable=False),
@@ -37,7 +31,8 @@ FIELDS = [
 
 
 def outcomes(values: Sequence[float], bounds: Bounds) -> list[int]:
-    return judge(np.array([values]), [bounds])[0].tolist()
+    table = pa.table({"clip.similarity": pa.array(values, pa.float64())})
+    return score_rule("similarity", bounds, {}).judge(table).tolist()
 
 
 def annotated(
@@ -49,14 +44,14 @@ def annotated(
     schema = pa.schema(
         [
             *FIELDS,
-            *((RULES[rule], types.get(rule, pa.float32())) for rule in columns),
+            *((RULES[rule].column, types.get(rule, pa.float32())) for rule in columns),
             ("clip.image_embedding", pa.list_(pa.float16(), 4)),
         ]
     )
     folder.mkdir()
     with ShardWriter(folder, "00000", schema, with_tar=False) as writer:
         for row in range(num_rows):
-            measured = {RULES[rule]: values[row] for rule, values in columns.items()}
+            measured = {RULES[rule].column: values[row] for rule, values in columns.items()}
             status = statuses[row] if statuses else OK
             writer.write({"key": make_key(str(row)), "status": status, **measured})
     return ShardSet(folder)
@@ -171,7 +166,7 @@ def test_verdicts_equal_those_of_a_row_by_row_judgement(tmp_path: Path) -> None:
 
     expected: list[dict[str, Any]] = []
     for row, measured in enumerate(shards.table("00000").to_pylist()):
-        failed = [judge_row(measured[RULES[rule]], rule, bounds[rule]) for rule in rules]
+        failed = [judge_row(measured[RULES[rule].column], rule, bounds[rule]) for rule in rules]
         failed = [name for name in failed if name and statuses[row] == OK]
         reason = statuses[row] if statuses[row] != OK else (failed or [""])[0]
         expected.append(
@@ -204,7 +199,7 @@ def judge_row(value: float | None, rule: str, bounds: Bounds) -> str:
 
 def test_only_the_columns_of_the_rules_are_read(tmp_path: Path) -> None:
     shards = annotated(tmp_path / "annotate", {"similarity": [0.5], "nsfw": [0.1]})
-    table = read_measured(shards, "00000", ["similarity"])
+    table = read_columns({"annotate": shards}, "00000", {"clip.similarity": "filter.similarity"})
     assert table.column_names == ["key", "status", "clip.similarity"]
 
 
@@ -241,6 +236,10 @@ def test_a_rule_without_bounds_is_off() -> None:
     assert list(FilterConfig(aspect=Bounds(max=3)).active_rules()) == ["aspect"]
 
 
-def test_every_rule_has_a_field() -> None:
+def test_every_rule_has_a_field_of_its_name_and_a_source() -> None:
     config = FilterConfig()
-    assert all(isinstance(getattr(config, rule), Bounds) for rule in RULES)
+    for name, rule in RULES.items():
+        assert rule.name == name
+        assert isinstance(getattr(config, name), Bounds)
+        assert rule.summary and rule.source
+        assert rule.range[0] < rule.range[1]

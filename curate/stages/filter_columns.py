@@ -1,0 +1,195 @@
+"""Read the columns that rules judge, by name, from the tables of the stages before filter.
+
+    "clip.similarity"       a column of annotate (names with a dot)
+    "repeats.texts"         a column of repeats
+    "bytes", "url", ...     a column of ingest (names without a dot)
+    "host"                  of ingest's url; likewise the other DERIVED names
+    "fields.punsafe"        an entry of ingest's JSON column `fields`: what the source said
+
+Nothing else leaves the disk. All tables of a shard have the same samples in the same order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from curate.core.errors import ShardError, StageError
+from curate.core.schema import INGEST_SCHEMA, KEY, OK, STATUS
+from curate.core.shard import ShardSet
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+
+LANGUAGE = "language.code"
+HOST = "host"
+FIELDS = "fields."
+
+# Scheme, user and port are no part of a host; an IPv6 address stands in brackets.
+_HOST_PATTERN = r"^[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@]*@)?(?P<host>\[[^\]]*\]|[^/:?#]+)"
+
+
+def _host(table: pa.Table) -> Any:
+    found = pc.extract_regex(table["url"], _HOST_PATTERN)
+    return pc.utf8_lower(pc.struct_field(found, "host"))
+
+
+def _original_min_side(table: pa.Table) -> Any:
+    return pc.min_element_wise(table["original_width"], table["original_height"], skip_nulls=False)
+
+
+def _original_aspect(table: pa.Table) -> Any:
+    longest = pc.max_element_wise(
+        table["original_width"], table["original_height"], skip_nulls=False
+    )
+    return pc.divide(longest.cast(pa.float64()), _original_min_side(table).cast(pa.float64()))
+
+
+# Name -> the columns of ingest that it is made from, and how. The original sizes are those before
+# ingest made a picture smaller.
+DERIVED: Mapping[str, tuple[tuple[str, ...], Callable[[pa.Table], Any]]] = {
+    HOST: (("url",), _host),
+    "original_min_side_px": (("original_width", "original_height"), _original_min_side),
+    "original_aspect": (("original_width", "original_height"), _original_aspect),
+}
+
+
+def stage_of(column: str) -> str:
+    """Name the stage whose tables have a column."""
+    if "." not in column or column.startswith(FIELDS):
+        return "ingest"
+    return "repeats" if column.startswith("repeats.") else "annotate"
+
+
+def is_known_of_ingest(column: str) -> bool:
+    """Tell whether a name is one that ingest's tables can answer."""
+    return column in DERIVED or column in INGEST_SCHEMA.names or column.startswith(FIELDS)
+
+
+def read_columns(inputs: Mapping[str, ShardSet], shard: str, wanted: Mapping[str, str]) -> pa.Table:
+    """Read key, status and the wanted columns of a shard.
+
+    Args:
+        inputs: stage -> its shards; annotate's always, the others' where a column is theirs.
+        shard: which one.
+        wanted: column -> the config key that needs it, for messages.
+
+    Raises:
+        ShardError: a table cannot be read, or two do not belong together.
+        StageError: a column is not there.
+    """
+    names: dict[str, list[str]] = {"annotate": []}
+    for column in wanted:
+        if column not in (KEY, STATUS):
+            names.setdefault(stage_of(column), []).append(column)
+    table = _read(inputs["annotate"], shard, [KEY, STATUS, *names.pop("annotate")], wanted)
+    for stage, columns in names.items():
+        if stage not in inputs:
+            key = wanted[columns[0]]
+            raise StageError(
+                f"{key}: needs column {columns[0]} of stage {stage}, which this pipeline has not; "
+                f"add {stage} to stages or switch {key} off"
+            )
+        sources = dict.fromkeys(source for name in columns for source in _sources(name))
+        raw = _read(inputs[stage], shard, [KEY, *sources], wanted)
+        _check_keys(inputs, stage, shard, raw, table)
+        for name in columns:
+            table = table.append_column(name, _derive(name, raw))
+    return table
+
+
+def score_values(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """Give a column as numbers [N]; NaN where nothing was measured.
+
+    Raises:
+        StageError: the column holds no numbers.
+    """
+    kind = table.schema.field(column).type
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if not (is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+        raise StageError(
+            f"{column}: must be numbers to be held against a threshold, got {kind}; "
+            "judge it with filter.where"
+        )
+    return table[column].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def find_ok(table: pa.Table) -> NDArray[np.bool_]:
+    """Tell which rows have the status ok: [N]."""
+    return pc.equal(table[STATUS], OK).to_numpy()
+
+
+def _read(
+    shards: ShardSet, shard: str, columns: Sequence[str], wanted: Mapping[str, str]
+) -> pa.Table:
+    try:
+        return shards.table(shard, columns)
+    except ShardError:
+        there = shards.schema(shard).names
+        missing = [name for name in columns if name not in there]
+        if not missing:
+            raise
+    raise StageError(_say_missing(missing[0], wanted, there))
+
+
+def _check_keys(
+    inputs: Mapping[str, ShardSet], stage: str, shard: str, raw: pa.Table, table: pa.Table
+) -> None:
+    if not raw[KEY].equals(table[KEY]):
+        raise ShardError(
+            f"{inputs[stage].url}: must have the keys of annotate, got others in shard {shard}; "
+            f"run `curate run stage={stage},annotate`"
+        )
+
+
+def _say_missing(column: str, wanted: Mapping[str, str], there: Iterable[str]) -> str:
+    asker = wanted.get(column) or next(
+        (key for name, key in wanted.items() if column in _sources(name)), "filter"
+    )
+    near = difflib.get_close_matches(column, list(there), n=1, cutoff=0.75)
+    hint = f"did you mean {near[0]}? Else " if near else ""
+    remedy = (
+        f"add its annotator or switch {asker} off"
+        if stage_of(column) == "annotate"
+        else f"run `curate run stage={stage_of(column)}` again or switch {asker} off"
+    )
+    return f"{asker}: needs column {column}, which was not measured; {hint}{remedy}"
+
+
+def _sources(name: str) -> tuple[str, ...]:
+    """Name the columns of ingest that a wanted name is made from."""
+    if name in DERIVED:
+        return DERIVED[name][0]
+    return ("fields",) if name.startswith(FIELDS) else (name,)
+
+
+def _derive(name: str, raw: pa.Table) -> Any:
+    if name in DERIVED:
+        return DERIVED[name][1](raw)
+    if name.startswith(FIELDS):
+        return _source_field(raw["fields"], name.removeprefix(FIELDS))
+    return raw[name]
+
+
+def _source_field(texts: pa.ChunkedArray, name: str) -> pa.Array:
+    """Take one entry out of JSON objects; numbers stay numbers, all else becomes text."""
+    values = [json.loads(text).get(name) if text else None for text in texts.to_pylist()]
+    numbers = [_number(value) for value in values]
+    if all(number is not None for number, value in zip(numbers, values, strict=True)
+           if value is not None):  # fmt: skip
+        return pa.array(numbers, pa.float64())
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _number(value: Any) -> float | None:
+    """Read a number, also one that a CSV table gave as text."""
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
