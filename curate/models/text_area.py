@@ -1,7 +1,7 @@
-"""Measure the share of a picture under text with RapidOCR's detector; nothing is read.
+"""Find the lines of text in a picture with RapidOCR's detector; nothing is read.
 
 Path: picture -> longest side at most `SIDE_PX` -> DBNet's boxes -> those that can be lines of text
--> their union -> share of the picture.
+-> reading order; their union -> share of the picture. What the lines say: text_reader.py.
 Source: PP-OCR detection (Liao et al. 2020, arXiv 1911.08947, DBNet) as the ONNX file in the wheel
 rapidocr 3.10 (Apache-2.0).
 """
@@ -9,6 +9,7 @@ rapidocr 3.10 (Apache-2.0).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,22 @@ MAX_HEIGHT_FRAC = 0.25  # of the picture's shorter side; lower boxes count whate
 MIN_LONG_ASPECT, MAX_LONG_HEIGHT_FRAC = 2.0, 0.5  # longer boxes count up to this height
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLines:
+    """Hold what was found in one picture.
+
+    Args:
+        frac: share of the picture under at least one line, 0..1.
+        boxes: quadrilaterals [L, 4, 2], float32: (x, y) as shares of width and height, corners in
+            order, lines in reading order.
+    """
+
+    frac: float
+    boxes: NDArray[np.float32]
+
+
 class TextAreaModel:
-    """Give the share of a picture that is covered by text; one thread, on the CPU."""
+    """Find lines of text; one thread, on the CPU."""
 
     name = "rapidocr-det"
 
@@ -42,14 +57,19 @@ class TextAreaModel:
         self._engine = engine
 
     def __call__(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Measure RGB pictures: [N], float32, 0..1.
+        """Give the share of RGB pictures that is covered by text: [N], float32, 0..1.
 
         Raises:
             SampleError: "text_area", the detector cannot take a picture.
         """
-        return np.array([self._measure(image) for image in images], np.float32)
+        return np.array([self.find_lines(image).frac for image in images], np.float32)
 
-    def _measure(self, image: Image.Image) -> float:
+    def find_lines(self, image: Image.Image) -> TextLines:
+        """Find the lines of one RGB picture.
+
+        Raises:
+            SampleError: "text_area", the detector cannot take the picture.
+        """
         small = _shrink(image)
         pixels = np.asarray(small)[..., ::-1]  # the detector wants BGR
         try:
@@ -57,7 +77,11 @@ class TextAreaModel:
         except (cv2.error, RuntimeError) as error:
             raise SampleError("text_area", str(error)) from error
         lines = [box for box in ([] if boxes is None else boxes) if is_line(box, min(small.size))]
-        return union_frac(lines, small.height, small.width)
+        stacked = np.asarray(lines, np.float32).reshape(-1, 4, 2)[reading_order(lines)]
+        return TextLines(
+            frac=union_frac(lines, small.height, small.width),
+            boxes=np.clip(stacked / np.asarray(small.size, np.float32), 0.0, 1.0),
+        )
 
 
 def load_text_area(ref: ModelRef) -> TextAreaModel:
@@ -113,6 +137,39 @@ def union_frac(boxes: Sequence[NDArray[np.float32]], height: int, width: int) ->
     for box in boxes:
         canvas.polygon([(float(x), float(y)) for x, y in box], fill=1)
     return float(np.asarray(mask).mean())
+
+
+def quad_frac(box: NDArray[np.float32]) -> float:
+    """Give the area of a quadrilateral [4, 2] by the shoelace formula, in its unit squared."""
+    x, y = box.astype(np.float64).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def reading_order(boxes: Sequence[NDArray[np.float32]]) -> list[int]:
+    """Order lines from top to bottom, and from left to right where they stand side by side.
+
+    Two lines stand side by side when the middle of each lies within the height of the other. Blind
+    to columns and to scripts that run from right to left.
+
+    Args:
+        boxes: quadrilaterals [4, 2] of (x, y) in any unit.
+
+    Returns:
+        Indices into `boxes`.
+    """
+    tops = [float(box[:, 1].min()) for box in boxes]
+    bottoms = [float(box[:, 1].max()) for box in boxes]
+    middles = [(top + bottom) / 2 for top, bottom in zip(tops, bottoms, strict=True)]
+    rows: list[list[int]] = []
+    for index in sorted(range(len(boxes)), key=lambda index: middles[index]):
+        first = rows[-1][0] if rows else index
+        if rows and middles[index] < bottoms[first] and tops[index] < middles[first]:
+            rows[-1].append(index)
+        else:
+            rows.append([index])
+    return [
+        index for row in rows for index in sorted(row, key=lambda index: boxes[index][:, 0].min())
+    ]
 
 
 def _shrink(image: Image.Image) -> Image.Image:
