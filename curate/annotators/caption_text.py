@@ -1,18 +1,35 @@
-"""Measure alt text by counting: length, repetition, file names, letters, script. No model."""
+"""Measure alt text by counting: length, repetition, file names, letters, nouns, stock phrases.
+
+All numbers are of the text as it came; `caption_repair.py` mends it. Not for language and toxicity,
+which need models, nor for texts that many pictures share, which is a count over all shards.
+"""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
+from curate.annotators.boilerplate import measure_boilerplate
+from curate.annotators.characters import measure_characters
+from curate.annotators.markup import has_markup
+from curate.annotators.nouns import load_noun_counter
 from curate.annotators.table import Batch, Column
 
+# Source: fastText 0.9.2, Dictionary::readWord: it splits at these characters (Unicode's other white
+# space does not count) and gives each line feed as a token of its own.
+_TOKEN = re.compile(r"[^ \n\r\t\v\f\0]+|\n")
+# An address inside a text. Its look-behind keeps long words from being tried at every letter.
+_URL = re.compile(
+    r"(?:https?://|(?<![\w.-])www\.)[^\s<>\"]+"
+    r"|(?<![\w.@-])[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.(?:com|org|net|edu|gov|info|io|co\.uk|de|ru)\b"
+    r"(?:/[^\s<>\"]*)?",
+    re.I,
+)
 # A whole caption that is an address or names a file by its extension.
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+|[\w-]+(?:\.[\w-]+)*\.(?:com|org|net)(?:/\S*)?", re.I)
 _FILE = re.compile(
@@ -37,16 +54,24 @@ _MAX_NAME_CHARACTERS = 255  # of a file name on common file systems; longer text
 
 
 class CaptionText:
-    """Measure words, characters, repetition, is_filename, alpha_frac and latin_frac.
+    """Measure sizes, shares of kinds of characters, and signs of text that describes nothing.
 
     Columns:
         words: parts between white space; characters: of the text as it came. Source: DataComp's
             basic filter counts so (Gadre et al. 2023, arXiv 2304.14108; apply_filter.py:
-            `len(text.split()) > 2`, `len(text) > 5`).
+            `len(text.split()) > 2`, `len(text) > 5`). COYO-700M keeps 3 to 256 words, 6 to 1000
+            characters.
+        tokens: as `fasttext.tokenize` splits. Source: DataComp's caption filter of image_based
+            (`len(fasttext.tokenize(text)) > 1`).
+        nouns: nouns and names among the first 256 words, for English; see `nouns.py`. Source:
+            COYO-700M removes "texts that do not have a noun form".
         repetition: see `measure_repetition`, 0..1.
         is_filename: the whole text is a file name, a URL, a number or a hash.
-        alpha_frac: letters of any script over all characters but white space, 0..1.
-        latin_frac: Latin letters over letters, 0..1; 0 when there is no letter.
+        boilerplate_frac: characters in stock phrases, 0..1; see `boilerplate.py`.
+        url_frac: characters in web addresses over all characters, 0..1.
+        has_markup: HTML tags or entities are left in it.
+        alpha_frac, latin_frac, uppercase_frac, digit_frac, punctuation_frac, emoji_frac: 0..1; see
+            `CharacterShares`.
     """
 
     name: str = "caption_text"
@@ -54,35 +79,69 @@ class CaptionText:
     columns: Mapping[str, pa.DataType] = {
         "caption_text.words": pa.int32(),
         "caption_text.characters": pa.int32(),
+        "caption_text.tokens": pa.int32(),
+        "caption_text.nouns": pa.int32(),
         "caption_text.repetition": pa.float32(),
         "caption_text.is_filename": pa.bool_(),
+        "caption_text.boilerplate_frac": pa.float32(),
+        "caption_text.url_frac": pa.float32(),
+        "caption_text.has_markup": pa.bool_(),
         "caption_text.alpha_frac": pa.float32(),
         "caption_text.latin_frac": pa.float32(),
+        "caption_text.uppercase_frac": pa.float32(),
+        "caption_text.digit_frac": pa.float32(),
+        "caption_text.punctuation_frac": pa.float32(),
+        "caption_text.emoji_frac": pa.float32(),
     }
 
+    def __init__(self) -> None:
+        self._count_nouns: Callable[[str], int] | None = None
+
     def setup(self) -> None:
-        """Load nothing."""
+        """Load the tables that nouns are told by."""
+        self._count_nouns = load_noun_counter()
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Measure every caption."""
-        rows = [measure_text(caption) for caption in batch.captions]
+        assert self._count_nouns is not None, "setup() comes first"
+        rows = [
+            measure_text(caption) | {"nouns": self._count_nouns(caption)}
+            for caption in batch.captions
+        ]
         return {
             name: [row[name.removeprefix("caption_text.")] for row in rows] for name in self.columns
         }
 
 
 def measure_text(text: str) -> dict[str, Any]:
-    """Measure one caption; fields as in `CaptionText`."""
-    letters = [character for character in text if character.isalpha()]
-    num_visible = sum(not character.isspace() for character in text)
+    """Measure one caption; fields as in `CaptionText`, nouns left out."""
+    shares = measure_characters(text)
     return {
         "words": len(text.split()),
         "characters": len(text),
+        "tokens": count_tokens(text),
         "repetition": measure_repetition(text),
         "is_filename": is_filename(text),
-        "alpha_frac": len(letters) / num_visible if num_visible else 0.0,
-        "latin_frac": sum(map(_is_latin, letters)) / len(letters) if letters else 0.0,
+        "boilerplate_frac": measure_boilerplate(text),
+        "url_frac": measure_urls(text),
+        "has_markup": has_markup(text),
+        "alpha_frac": shares.alpha,
+        "latin_frac": shares.latin,
+        "uppercase_frac": shares.uppercase,
+        "digit_frac": shares.digit,
+        "punctuation_frac": shares.punctuation,
+        "emoji_frac": shares.emoji,
     }
+
+
+def count_tokens(text: str) -> int:
+    """Count the tokens that `fasttext.tokenize` gives."""
+    return sum(1 for _ in _TOKEN.finditer(text))
+
+
+def measure_urls(text: str) -> float:
+    """Give the share of characters in web addresses, 0..1."""
+    return sum(len(match.group()) for match in _URL.finditer(text)) / max(len(text), 1)
 
 
 def measure_repetition(text: str) -> float:
@@ -112,7 +171,3 @@ def is_filename(text: str) -> bool:
     if not text or len(text) > _MAX_NAME_CHARACTERS:
         return False
     return any(rule.fullmatch(text) for rule in _FILENAME_RULES)
-
-
-def _is_latin(letter: str) -> bool:
-    return letter.isascii() or unicodedata.name(letter, "").startswith("LATIN ")

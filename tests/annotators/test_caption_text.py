@@ -5,9 +5,11 @@ from PIL import Image
 
 from curate.annotators.caption_text import (
     CaptionText,
+    count_tokens,
     is_filename,
     measure_repetition,
     measure_text,
+    measure_urls,
 )
 from curate.annotators.table import Batch
 
@@ -102,16 +104,59 @@ def test_accented_letters_are_latin() -> None:
     assert measure_text("caf\u00e9 \u0142\u00f3d\u017a")["latin_frac"] == 1.0
 
 
-@pytest.mark.parametrize("text", ["a " * 50_000, "1-" * 50_000, "_" * 100_000, "wa1" * 80 + "x"])
+@pytest.mark.parametrize(
+    "text",
+    ["a " * 50_000, "1-" * 50_000, "a." * 50_000, "_" * 100_000, "wa1" * 80 + "x", "<b " * 30_000],
+)
 def test_absurd_captions_are_measured_quickly(text: str) -> None:
     start = time.process_time()
     measure_text(text)
     assert time.process_time() - start < 2
 
 
+# Counts of `fasttext.tokenize` with Facebook's own fasttext 0.9.2.
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("a red circle", 3),
+        ("", 0),
+        ("  ", 0),
+        ("a\tb\x0bc", 3),
+        ("x\0y", 2),
+        ("\n", 1),
+        ("a\n\nb", 4),
+        ("a\u00a0b\u3000c", 1),  # no white space for fastText
+    ],
+)
+def test_tokens_are_counted_as_fasttext_does(text: str, count: int) -> None:
+    assert count_tokens(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("a cat", 0.0),
+        ("https://a.org/b.jpg", 1.0),
+        ("see www.cat.com", 11 / 15),
+        ("by CaliforniaWatercolor.com - art", 24 / 33),
+        ("St. Peter in Rome.In May", 0.0),
+        ("mail me@cat.com", 0.0),
+        ("cat.jpg", 0.0),
+    ],
+)
+def test_addresses_are_told(text: str, share: float) -> None:
+    assert measure_urls(text) == pytest.approx(share)
+
+
 def test_the_annotator_gives_every_column() -> None:
     annotator = CaptionText()
-    batch = Batch(keys=["a"], images=[Image.new("RGB", (8, 8))], captions=["IMG_0001"], columns={})
+    annotator.setup()
+    captions = ["IMG_0001", "A man on a beach", "read more", ""]
+    batch = Batch(
+        keys=list("abcd"), images=[Image.new("RGB", (8, 8))] * 4, captions=captions, columns={}
+    )
     found = annotator(batch)
     assert set(found) == set(annotator.columns)
-    assert list(found["caption_text.is_filename"]) == [True]
+    assert list(found["caption_text.is_filename"]) == [True, False, False, False]
+    assert list(found["caption_text.nouns"]) == [1, 2, 0, 0]
+    assert list(found["caption_text.boilerplate_frac"]) == [0, 0, 1, 0]
