@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from curate.core.errors import CurateError
 from curate.models.packs import PACKS, ModelRef, load_pack
@@ -101,6 +101,47 @@ def _test_text_area(ref: ModelRef, picture: Image.Image) -> str:
     return f"share {float(load_text_area(ref)([picture])[0]):.3f}"
 
 
+def _test_language(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.language import load_language
+
+    found = load_language(ref)("a red circle and a blue square on a white background")
+    return f"{found.code}, score {found.score:.3f}"
+
+
+def _test_toxic_terms(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.term_list import load_term_list
+
+    terms = load_term_list(ref)
+    if terms.count("a red circle on the left").num_terms:
+        raise ValueError("the list must not find anything in 'a red circle on the left'")
+    return f"{len(terms)} terms"
+
+
+def _test_toxicity(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.text_classifier import load_toxicity
+
+    return f"score {float(load_toxicity(ref)(['a red circle'])[0]):.3f}"
+
+
+def _test_ocr(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.text_reader import load_text_reader
+
+    whole = np.asarray([[[0, 0], [1, 0], [1, 1], [0, 1]]], np.float32)
+    strip = Image.new("RGB", (160, 40), "white")
+    ImageDraw.Draw(strip).text((8, 4), "latent", "black", ImageFont.load_default(28))
+    text = " ".join(line.text for line in load_text_reader(ref).read(strip, whole))
+    if text != "latent":
+        raise ValueError(f"must read 'latent', got {text!r}")
+    return f"reads {text!r}"
+
+
+def _test_faces(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.faces import load_faces
+
+    detector = load_faces(ref)
+    return f"{detector.name}, {len(detector.find(picture))} faces in a plain picture"
+
+
 def _test_captioner(ref: ModelRef, picture: Image.Image) -> str:
     from curate.captioners.table import load_captioner
 
@@ -131,6 +172,11 @@ SELF_TESTS: Mapping[str, Callable[[ModelRef, Image.Image], str]] = {
     "text_overlay": _test_head,
     "nsfw": _test_nsfw,
     "text_area": _test_text_area,
+    "ocr": _test_ocr,
+    "faces": _test_faces,
+    "language": _test_language,
+    "toxic_terms": _test_toxic_terms,
+    "toxicity": _test_toxicity,
     "captioner": _test_captioner,
     "vae": _test_vae,
     "text_encoder": _test_text_encoder,
