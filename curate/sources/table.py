@@ -1,4 +1,4 @@
-"""Choose the reader for an input: a URL table, a folder of pictures, or WebDataset tars.
+"""Choose the reader for an input: a URL table, pictures, WebDataset tars, or a web crawl.
 
 input -> make_source() -> plan(): tasks with digests (client, cheap)
                        -> read(task): raw samples with their original bytes (worker)
@@ -6,19 +6,29 @@ input -> make_source() -> plan(): tasks with digests (client, cheap)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from curate.core.errors import DataError
 from curate.core.manifest import Task
-from curate.core.remote_store import RemoteStore
+from curate.core.shard import ShardSet
+from curate.core.stage import Place
 from curate.core.store import Store, open_store
 from curate.sources.config import IngestConfig
-from curate.sources.files import place_of
+from curate.sources.files import picture_files, place_of
+from curate.sources.huggingface import (
+    dataset_roots,
+    is_dataset,
+    is_saved_dataset,
+    open_dataset,
+)
+from curate.sources.row_table import SizedReader, Table
+from curate.sources.table_files import TABLE_SUFFIXES, open_table, table_kind, table_parts
 
-TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
+WARC_SUFFIXES = (".warc.gz", ".warc", ".wat.gz", ".wat")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
@@ -57,13 +67,38 @@ class Source(Protocol):
         """List tasks; each names the digest of its part of the input."""
         ...
 
-    def read(self, task: Task, scratch: Path) -> Iterator[RawSample]:
-        """Yield the task's samples in source order; failed ones too."""
+    def read(
+        self, task: Task, scratch: Path, rows: Collection[int] | None = None
+    ) -> Iterator[RawSample]:
+        """Yield the task's samples in source order; failed ones too.
+
+        Args:
+            task: one of `plan`.
+            scratch: survives kills, belongs to this task.
+            rows: only the samples with these `RawSample.row`; None means all.
+        """
         ...
 
 
-def make_source(config: IngestConfig) -> Source:
+@runtime_checkable
+class StagedSource(Source, Protocol):
+    """Plan helper shards first; `plan` and `read` need them done."""
+
+    def plan_helpers(self) -> Sequence[Task]:
+        """List the tasks of the helper shards."""
+        ...
+
+    def run_helper(self, task: Task, place: Place) -> Counter[str]:
+        """Write one helper shard."""
+        ...
+
+
+def make_source(config: IngestConfig, own: ShardSet | None = None) -> Source:
     """Open the input that `input=` names.
+
+    Args:
+        config: names it and says how it is read.
+        own: the stage's shard set, for sources that write helper shards.
 
     Raises:
         DataError: the path is missing, or holds nothing that can be read.
@@ -72,29 +107,71 @@ def make_source(config: IngestConfig) -> Source:
         raise DataError(
             "input: must name a URL table, a folder or WebDataset tars, got nothing; set input=PATH"
         )
+    if is_dataset(config.source):
+        return _dataset_source(config)
     store, name = _split(config.source)
     if not name:
         tars = store.names(".tar")
         if tars:
             from curate.sources.webdataset import WebDatasetSource
 
-            return WebDatasetSource(store, tars)
+            return WebDatasetSource(store, tars, config.tar_keys)
+        if crawl := [name for name in store.names() if name.endswith(WARC_SUFFIXES)]:
+            return _warc_source(store, crawl, config, own)
+        if store.is_local and is_saved_dataset(Path(store.url)):
+            return _dataset_source(config)
+        if parts := _folder_parts(store):
+            return _table_source(open_table(store, parts, config), config)
         from curate.sources.folder import FolderSource
 
         return FolderSource(store, config.shard_size)
-    suffix = PurePosixPath(name).suffix
-    if suffix == ".tar":
+    if name.endswith(WARC_SUFFIXES):
+        return _warc_source(store, [name], config, own)
+    if PurePosixPath(name).suffix == ".tar":
         from curate.sources.webdataset import WebDatasetSource
 
-        return WebDatasetSource(store, [name])
-    if suffix in TABLE_SUFFIXES:
-        from curate.sources.url_table import UrlTableSource
-
-        return UrlTableSource(_table_path(store, name), config, place_of(store, name))
+        return WebDatasetSource(store, [name], config.tar_keys)
+    if table_kind(name):
+        return _table_source(open_table(store, [name], config), config)
     raise DataError(
-        f"input: must be a folder, a .tar or one of {', '.join(TABLE_SUFFIXES)}, got "
-        f"{place_of(store, name)}; convert it"
+        "input: must be a folder, a .tar or one of "
+        f"{', '.join([*TABLE_SUFFIXES, *WARC_SUFFIXES])}, got {place_of(store, name)}; convert it"
     )
+
+
+def _warc_source(
+    store: Store, files: Sequence[str], config: IngestConfig, own: ShardSet | None
+) -> Source:
+    from curate.sources.warc import WarcSource
+
+    return WarcSource(store, files, config, own)
+
+
+def _table_source(table: Table, config: IngestConfig, roots: Sequence[Path] = ()) -> Source:
+    """Read the pictures in a table's cells, or else fetch its URLs."""
+    reader = table.reader(0)
+    if isinstance(reader, SizedReader):
+        from curate.sources.image_table import ImageTableSource, find_image_column
+
+        image = find_image_column(reader.schema, config.image_column, table.place)
+        if image:
+            return ImageTableSource(table, image, config, roots)
+    from curate.sources.url_table import UrlTableSource
+
+    return UrlTableSource(table, config)
+
+
+def _dataset_source(config: IngestConfig) -> Source:
+    table = open_dataset(config.source, config.revision)
+    return _table_source(table, config, dataset_roots(config.source))
+
+
+def _folder_parts(store: Store) -> list[str]:
+    """Find the parts of a table; a folder that holds pictures, too, is one of pictures."""
+    names = store.names()
+    if not any(map(table_kind, names)) or picture_files(store, PICTURE_SUFFIXES):
+        return []
+    return table_parts(names, store.url)
 
 
 def _split(source: str) -> tuple[Store, str]:
@@ -116,10 +193,3 @@ def _split(source: str) -> tuple[Store, str]:
         if not store.is_empty():
             return store, ""
     raise DataError(f"input: must exist, got {source}; set input=PATH")
-
-
-def _table_path(store: Store, name: str) -> Path:
-    # Every task reads its own rows of the table, so a worker fetches it once.
-    if isinstance(store, RemoteStore):
-        return store.local_path(name, keep=True)
-    return store.local_path(name)

@@ -1,175 +1,207 @@
-"""Read a table of URLs: plan row ranges, fetch each range with img2dataset, keep original bytes."""
+"""Read a table of URLs: plan row ranges, fetch each range, keep original bytes.
+
+    parts -> rows of one task -> digest, keys, repeats -> Task    (plan)
+    Task -> its rows -> URLs as browsers write them -> fetcher -> RawSample (read)
+
+Every row gives a sample: one without a URL that can be fetched says so, a broken line too.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import pyarrow as pa
-import pyarrow.dataset as ds
 
 from curate.core.errors import DataError
 from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.sources.config import IngestConfig
-from curate.sources.img2dataset import Fetched, fetch_all
+from curate.sources.fetchers import Fetched, Fetcher, make_fetcher
+from curate.sources.repeats import KEY_BYTES, RepeatFinder, url_keys
+from curate.sources.row_block import RowBlock
+from curate.sources.row_table import Span, Table, changed
 from curate.sources.table import RawSample
+from curate.sources.table_files import open_path
+from curate.sources.table_presets import TableColumns, resolve_columns
+from curate.sources.web_url import WebUrl, read_web_url
 
-_READ_ROWS = 16_384
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class UrlTableSource:
-    """Plan shards over the rows of a parquet, csv, tsv or jsonl table.
+    """Plan shards over the rows of a table with a column of URLs.
 
     Args:
-        path: the table, or a copy of it.
+        table: of one or many parts, or the path of a file.
         config: names of the columns, rows per shard and how to fetch.
-        place: what messages call the table, when it is not its path.
+        place: what messages call a file, when it is not its path.
 
     Raises:
         DataError: the table cannot be read or lacks a column.
     """
 
-    def __init__(self, path: Path, config: IngestConfig, place: str = "") -> None:
-        self._place = place or str(path)
+    def __init__(self, table: Path | Table, config: IngestConfig, place: str = "") -> None:
+        self._table = open_path(table, config, place) if isinstance(table, Path) else table
         self._config = config
-        self._dataset = _open_table(path, self._place)
-        names = self._dataset.schema.names
-        for field in ("url_column", "caption_column"):
-            column = getattr(config, field)
-            if column not in names:
-                raise DataError(
-                    f"{self._place}: column {column!r} must exist, got {', '.join(names)}; "
-                    f"set ingest.{field}=NAME"
-                )
-        licence = config.license_column
-        self._columns = [config.url_column, config.caption_column]
-        self._columns += [licence] if licence in names else []
+        self._columns: dict[int, TableColumns] = {}
+        self._fetcher: Fetcher | None = None
+        self._columns_of(0)
 
     def plan(self) -> Sequence[Task]:
-        """List tasks; the input digest covers a task's rows, so a changed row reruns one shard."""
-        tasks: list[Task] = []
-        seen: set[bytes] = set()
-        digest, repeats, start, row = hashlib.sha256(), list[int](), 0, -1
-        for row, (url, caption, licence) in enumerate(self._rows()):
-            if row - start == self._config.shard_size:
-                tasks.append(_range_task(len(tasks), start, row, digest.hexdigest(), repeats))
-                digest, repeats, start = hashlib.sha256(), [], row
-            key = make_key(url, caption)
-            digest.update(f"{key}:{licence}\n".encode())
-            if bytes.fromhex(key) in seen:
-                repeats.append(row)
-            seen.add(bytes.fromhex(key))
-        if row < 0:
-            raise DataError(f"{self._place}: must have rows, got none; set input=PATH")
-        tasks.append(_range_task(len(tasks), start, row + 1, digest.hexdigest(), repeats))
-        return tasks
+        """List tasks; the input digest covers a task's rows, so a changed row reruns one shard.
 
-    def read(self, task: Task, scratch: Path) -> Iterator[RawSample]:
+        Memory: 10 bytes a row, for the keys that tell repeats.
+        """
+        repeats, found = RepeatFinder(), list[tuple[list[Span], str, int]]()
+        for pieces in self._table.shards(self._config.shard_size):
+            digest = hashlib.sha256()
+            for span, block in pieces:
+                repeats.add(self._hash(span, block, digest))
+            num_rows = sum(len(block) for _, block in pieces)
+            found.append(([span for span, _ in pieces], digest.hexdigest(), num_rows))
+        if not found:
+            raise DataError(f"{self._table.place}: must have rows, got none; set input=PATH")
+        return self._tasks(found, repeats.rows())
+
+    def read(
+        self, task: Task, scratch: Path, rows: Collection[int] | None = None
+    ) -> Iterator[RawSample]:
         """Fetch the task's rows and yield them in table order."""
-        start, stop = task.params["start"], task.params["stop"]
-        repeats = set(task.params["repeats"])
-        rows = {start + i: values for i, values in enumerate(self._rows(start, stop))}
-        wanted = {
-            row: url
-            for row, (url, _, _) in rows.items()
-            if row not in repeats and not _refuse_url(url)
-        }
-        with fetch_all(wanted, scratch, self._config) as fetched:
-            for row, (url, caption, licence) in rows.items():
-                result = _outcome(row, url, repeats, fetched)
+        found = [row for row in self._rows(task) if rows is None or row.row in rows]
+        wanted = {row.row: row.target.url for row in found if not row.status}
+        with self._fetching(wanted, scratch) as fetched:
+            for row in found:
+                result = Fetched(status=row.status, error=row.error) if row.status else None
+                result = result or fetched(row.row)
                 yield RawSample(
-                    key=make_key(url, caption, str(row))
-                    if row in repeats
-                    else make_key(url, caption),
-                    row=row,
-                    url=url,
-                    caption=caption,
-                    source=urlsplit(url).hostname or "" if not _refuse_url(url) else "",
-                    license=licence,
+                    key=row.key,
+                    row=row.row,
+                    url=row.url,
+                    caption=row.caption,
+                    source=row.target.host,
+                    license=row.license,
+                    source_key=row.source_key,
+                    fields=row.fields,
+                    expected_sha256=row.sha256,
                     data=result.data,
                     status=result.status,
                     error=result.error,
                 )
 
-    def _rows(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, str, str]]:
-        """Yield (url, caption, licence) of rows [start, stop), streaming."""
-        position = 0
-        try:
-            for batch in self._dataset.to_batches(
-                columns=self._columns, batch_size=_READ_ROWS, use_threads=False
-            ):
-                first, last = max(start - position, 0), batch.num_rows
-                if stop is not None:
-                    last = min(last, stop - position)
-                position += batch.num_rows
-                if first >= last:
-                    if stop is not None and position >= stop:
-                        return
-                    continue
-                part = batch.slice(first, last - first)
-                columns = [_texts(part.column(i)) for i in range(part.num_columns)]
-                if len(columns) < 3:
-                    columns.append([""] * part.num_rows)
-                yield from zip(*columns, strict=True)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{self._place}: must be readable to the end, got {_line(error)}; replace it"
-            ) from error
+    def _columns_of(self, part: int) -> TableColumns:
+        if part not in self._columns:
+            reader, place = self._table.reader(part), self._table.parts[part].place
+            self._columns[part] = resolve_columns(reader.names, self._config, place)
+        return self._columns[part]
+
+    def _hash(self, span: Span, block: RowBlock, digest: Any) -> bytes:
+        """Feed all that a block holds to a digest; give the keys of its rows."""
+        columns = self._columns_of(span.part)
+        keys = url_keys(block.texts(columns.url), block.texts(columns.caption))
+        digest.update(keys)
+        block.hash_into(digest, {columns.url, columns.caption})
+        return keys
+
+    def _tasks(self, found: Sequence[tuple[list[Span], str, int]], repeats: Any) -> Sequence[Task]:
+        tasks: list[Task] = []
+        start = 0
+        for spans, digest, num_rows in found:
+            stop = start + num_rows
+            first, last = repeats.searchsorted([start, stop])
+            params: dict[str, Any] = {"start": start, "stop": stop}
+            params["repeats"] = repeats[first:last].tolist()
+            if len(self._table.parts) > 1:
+                params["parts"] = [span.to_json() for span in spans]
+            inputs = {f"rows[{start}:{stop}]": digest}
+            tasks.append(Task(shard=shard_name(len(tasks)), inputs=inputs, params=params))
+            start = stop
+        return tasks
+
+    def _rows(self, task: Task) -> Iterator[_Row]:
+        """Read the task's rows again; DataError when they are no longer those of the plan."""
+        start, stop = task.params["start"], task.params["stop"]
+        spans = [Span(part=p, first=f, last=t) for p, f, t in task.params.get("parts", ())]
+        spans = spans or [Span(part=0, first=start, last=stop)]
+        pieces = [(span, self._table.read(span)) for span in spans]
+        digest = hashlib.sha256()
+        keys = [self._hash(span, block, digest) for span, block in pieces]
+        if task.inputs[f"rows[{start}:{stop}]"] != digest.hexdigest():
+            raise changed(self._table.place)
+        repeats = set(task.params["repeats"])
+        for (span, block), part_keys in zip(pieces, keys, strict=True):
+            yield from _read_rows(start, block, self._columns_of(span.part), part_keys, repeats)
+            start += len(block)
+
+    def _fetching(self, wanted: Mapping[int, str], scratch: Path) -> Any:
+        if not wanted:
+            return contextlib.nullcontext()
+        self._fetcher = self._fetcher or make_fetcher(self._config)
+        return self._fetcher.fetch_all(wanted, scratch)
 
 
-def _open_table(path: Path, place: str) -> Any:
-    formats = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
-    try:
-        if path.suffix == ".tsv":
-            import pyarrow.csv
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """Hold a row before it is fetched; a status says that it will not be."""
 
-            options = pyarrow.csv.ParseOptions(delimiter="\t")
-            return ds.dataset(path, format=ds.CsvFileFormat(parse_options=options))
-        return ds.dataset(path, format=formats[path.suffix])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{place}: must be a readable {path.suffix[1:]} table, got {_line(error)}; replace it"
-        ) from error
-
-
-def _range_task(index: int, start: int, stop: int, digest: str, repeats: Sequence[int]) -> Task:
-    return Task(
-        shard=shard_name(index),
-        inputs={f"rows[{start}:{stop}]": digest},
-        params={"start": start, "stop": stop, "repeats": list(repeats)},
-    )
+    key: str
+    row: int
+    url: str
+    caption: str
+    target: WebUrl
+    license: str = ""
+    source_key: str = ""
+    sha256: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    status: str = ""
+    error: str = ""
 
 
-def _outcome(row: int, url: str, repeats: set[int], fetched: Any) -> Fetched:
-    if row in repeats:
-        return Fetched(
-            data=None, status="repeated_row", error="same url and caption as an earlier row"
+def _read_rows(
+    start: int, block: RowBlock, columns: TableColumns, keys: bytes, repeats: set[int]
+) -> Iterator[_Row]:
+    names = (columns.url, columns.caption, columns.license, columns.source_key, columns.sha256)
+    cells = zip(*(block.texts(name) for name in names), strict=True)
+    fields = block.fields(columns.taken)
+    for index, (url, caption, license_, source_key, sha256) in enumerate(cells):
+        row = start + index
+        is_repeat = row in repeats
+        key = keys[index * KEY_BYTES : (index + 1) * KEY_BYTES].hex()
+        target = read_web_url(url)
+        status, error = _refusal(block.bad.get(index, ""), target, is_repeat)
+        yield _Row(
+            key=make_key(url, caption, str(row)) if is_repeat else key,
+            row=row,
+            url=url,
+            caption=caption,
+            target=target,
+            license=license_,
+            source_key=source_key,
+            sha256=_stated_hash(sha256),
+            fields={**columns.read_fields(fields[index]), **_odd_hash(columns.sha256, sha256)},
+            status=status,
+            error=error,
         )
-    refusal = _refuse_url(url)
-    if refusal:
-        return Fetched(data=None, status="bad_url", error=refusal)
-    return fetched(row)
 
 
-def _refuse_url(url: str) -> str:
-    """Say why a URL is not fetched; only http and https with a host are."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError as error:
-        return str(error)
-    if parts.scheme not in ("http", "https"):
-        return f"scheme must be http or https, got {parts.scheme or 'none'}"
-    return "" if host else "host must be given"
+def _refusal(problem: str, target: WebUrl, is_repeat: bool) -> tuple[str, str]:
+    """Give the status of a row that is not fetched, and why; empty for one that is."""
+    if problem:
+        return "bad_row", problem
+    if target.refusal:
+        return "bad_url", target.refusal
+    return ("repeated_row", "same url and caption as an earlier row") if is_repeat else ("", "")
 
 
-def _texts(column: pa.Array) -> list[str]:
-    return ["" if value is None else str(value) for value in column.to_pylist()]
+def _stated_hash(text: str) -> str:
+    """Give a table's sha256 in lower case; "" where it states none."""
+    text = text.strip().lower()
+    return text if _SHA256.fullmatch(text) else ""
 
 
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _odd_hash(name: str, text: str) -> dict[str, str]:
+    """Keep what a table has in place of a hash."""
+    return {} if not text or _stated_hash(text) else {name: text}
