@@ -1,7 +1,8 @@
 """Embed pictures and captions and measure how well they belong together.
 
 The embedding is stored in half precision, once; heads, dedup and later scores read it from there
-and open no picture.
+and open no picture. A pack may have several image-text models: the main one, role `image_text`,
+gives the columns clip.*; each further one, e.g. role `clip_l14`, the columns of its own name.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.annotators.table import Batch, Column
+from curate.annotators.table import Batch, Column, Options
 from curate.core.errors import SampleError
 from curate.models.packs import ModelRef
 
 if TYPE_CHECKING:
     from curate.models.clip import ImageTextModel
 
+NAME = "clip"  # of the main model's annotator
 EMBEDDING = "clip.image_embedding"
 SIMILARITY = "clip.similarity"
 
@@ -27,28 +29,62 @@ SIMILARITY = "clip.similarity"
 class ClipScore:
     """Measure similarity (cosine, float32) and image_embedding (float16, L2 norm 1).
 
+    With `text_embeddings` also text_embedding (float16, L2 norm 1).
+
     Source: CLIPScore without its factor 2.5 and its clipping at 0 (Hessel et al. 2021, arXiv
     2104.08718, equation 1). Scales differ between models: a threshold belongs to one.
     """
 
-    name: str = "clip"
-    roles: tuple[str, ...] = ("image_text",)
+    def __init__(
+        self,
+        models: Mapping[str, ModelRef],
+        role: str = "image_text",
+        options: Options | None = None,
+    ) -> None:
+        """Choose the model.
 
-    def __init__(self, models: Mapping[str, ModelRef]) -> None:
+        Args:
+            models: the pack.
+            role: the image-text model's.
+            options: how it is run; None takes the defaults.
+        """
+        self.name = annotator_name(role)
+        self.roles: tuple[str, ...] = (role,)
+        self.metadata: Mapping[str, str] = {}
+        self._role = role
         self._models = models
+        self._options = options or Options()
         self._model: ImageTextModel | None = None
 
     @property
     def columns(self) -> Mapping[str, pa.DataType]:
-        """Give the columns; the embedding's width is open until `setup`."""
-        width = self._model.dim if self._model else -1
-        return {SIMILARITY: pa.float32(), EMBEDDING: pa.list_(pa.float16(), width)}
+        """Give the columns; the embeddings' width is open until `setup`."""
+        vector = pa.list_(pa.float16(), self._model.dim if self._model else -1)
+        columns: dict[str, pa.DataType] = {
+            f"{self.name}.similarity": pa.float32(),
+            f"{self.name}.image_embedding": vector,
+        }
+        return columns | (
+            {f"{self.name}.text_embedding": vector} if self._options.text_embeddings else {}
+        )
 
     def setup(self) -> None:
-        """Load the pack's image-text model."""
-        from curate.models.clip import load_image_text
+        """Load the model.
 
-        self._model = load_image_text(self._models["image_text"])
+        Raises:
+            ModelError: it does not give its golden values.
+        """
+        from curate.models.clip import load_image_text
+        from curate.models.golden import check_golden
+        from curate.models.probes import probe_image_text
+
+        ref, options = self._models[self._role], self._options
+        model = load_image_text(
+            ref, precision=options.precision, device=options.device, threads=options.threads
+        )
+        check_golden(self._role, ref, lambda: probe_image_text(model), options.precision)
+        self._model = model
+        self.metadata = {"model": model.name, "precision": options.precision}
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Embed pictures and captions."""
@@ -56,17 +92,24 @@ class ClipScore:
         images = self._model.embed_images(batch.images)  # [N, dim]
         texts = self._model.embed_texts(batch.captions)  # [N, dim]
         similarity = np.einsum("nd,nd->n", images, texts, dtype=np.float32)
-        return {SIMILARITY: similarity, EMBEDDING: images.astype(np.float16)}
+        found = (similarity, images.astype(np.float16), texts.astype(np.float16))
+        return dict(zip(self.columns, found, strict=False))
 
 
-def read_embeddings(batch: Batch) -> NDArray[np.float32]:
+def annotator_name(role: str) -> str:
+    """Give the name of the annotator that runs the image-text model of a role."""
+    return NAME if role == "image_text" else role
+
+
+def read_embeddings(batch: Batch, annotator: str = NAME) -> NDArray[np.float32]:
     """Give the image embeddings measured earlier in the batch: [N, dim], float32.
 
     Raises:
         SampleError: "unmeasured", a sample has none.
     """
-    embeddings = batch.columns.get(EMBEDDING, [None] * len(batch.keys))
+    column = f"{annotator}.image_embedding"
+    embeddings = batch.columns.get(column, [None] * len(batch.keys))
     for key, embedding in zip(batch.keys, embeddings, strict=True):
         if embedding is None:
-            raise SampleError("unmeasured", f"{key} has no {EMBEDDING}")
+            raise SampleError("unmeasured", f"{key} has no {column}")
     return np.asarray(embeddings, dtype=np.float32)

@@ -1,36 +1,34 @@
-"""Score image embeddings with the pack's linear heads; no picture is opened.
+"""Score image embeddings with the pack's heads; no picture is opened.
 
-`aesthetic.score` is on the head's own scale; `watermark.score` and `text_overlay.score` (letters
-printed over the picture) are probabilities. One class serves all: they differ in the file that is
-loaded.
+`aesthetic.score` is on the head's own scale; `nsfw.score`, `watermark.score` and
+`text_overlay.score` (letters printed over the picture) are probabilities. One class serves all:
+they differ in the file that is loaded. A head reads the embedding of the image-text model that it
+was trained on, whichever of the pack's that is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from curate.annotators.clip_score import read_embeddings
+from curate.annotators.clip_score import annotator_name, read_embeddings
 from curate.annotators.table import Batch, Column
-from curate.core.errors import ModelError
 from curate.models.packs import ModelRef
 
 if TYPE_CHECKING:
-    from curate.models.heads import LinearHead
-
-HeadName = Literal["aesthetic", "watermark", "text_overlay"]
+    from curate.models.heads import Head
 
 
 class HeadScore:
-    """Measure `<name>.score`, float32, from `clip.image_embedding`.
+    """Measure `<name>.score`, float32, from an image-text model's image_embedding.
 
-    Source: linear heads on CLIP embeddings as LAION made them for its data sets (Schuhmann et al.
-    2022, arXiv 2210.08402, section 4).
+    Source: heads on CLIP embeddings as LAION made them for its data sets (Schuhmann et al. 2022,
+    arXiv 2210.08402, section 4).
     """
 
-    def __init__(self, name: HeadName, models: Mapping[str, ModelRef]) -> None:
+    def __init__(self, name: str, models: Mapping[str, ModelRef]) -> None:
         """Choose the head.
 
         Args:
@@ -40,27 +38,30 @@ class HeadScore:
         self.name = name
         self.roles = ("image_text", name)
         self.columns: Mapping[str, pa.DataType] = {f"{name}.score": pa.float32()}
+        self.metadata: Mapping[str, str] = {}
+        self.reads: tuple[str, ...] = ()
         self._models = models
-        self._head: LinearHead | None = None
+        self._head: Head | None = None
 
     def setup(self) -> None:
-        """Load the head.
+        """Load the head and find the model whose embeddings it reads.
 
         Raises:
-            ModelError: it was trained on the embeddings of another model.
+            ModelError: it was trained on another model's, or does not give its golden values.
         """
+        from curate.models.golden import check_golden
+        from curate.models.head_source import find_image_text
         from curate.models.heads import load_head
+        from curate.models.probes import probe_head
 
         head = load_head(self._models[self.name])
-        wanted, got = head.image_text_digest, self._models["image_text"].digest
-        if wanted not in ("", got):
-            raise ModelError(
-                f"models: head {self.name} must be on the embeddings of image_text {wanted[:12]}, "
-                f"got {got[:12]}; use the pair that was trained together"
-            )
+        source = annotator_name(find_image_text(self.name, head, self._models))
+        check_golden(self.name, self._models[self.name], lambda: probe_head(head))
         self._head = head
+        self.reads = (source,)
+        self.metadata = {"embedding": f"{source}.image_embedding"}
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Score every sample that has an embedding."""
         assert self._head is not None, "setup() comes first"
-        return {f"{self.name}.score": self._head(read_embeddings(batch))}
+        return {f"{self.name}.score": self._head(read_embeddings(batch, self.reads[0]))}

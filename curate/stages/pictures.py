@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
+from curate.core.ahead import map_ahead
 from curate.core.errors import ShardError
 from curate.core.image import decode_image
 from curate.core.schema import OK
 from curate.core.shard import ShardSet
 
-_COLUMNS = ("key", "status", "caption", "offset", "bytes")
+_COLUMNS = ("key", "status", "caption", "offset", "bytes", "width", "height")
+# Chosen by us: 768 MB of RGB, 256 pictures of a megapixel or four of the largest.
+MAX_BATCH_PIXELS = 256_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +29,22 @@ class Picture:
 
 
 def read_pictures(
-    ingested: ShardSet, shard: str, keys: Collection[str] | None = None
+    ingested: ShardSet,
+    shard: str,
+    keys: Collection[str] | None = None,
+    *,
+    ahead: int = 0,
+    threads: int = 1,
 ) -> Iterator[Picture]:
     """Yield the good samples of a shard in table order, or only those among `keys`.
+
+    Args:
+        ingested: the shard set.
+        shard: its name.
+        keys: None for all.
+        ahead: pictures decoded before they are asked for, in other threads, at most
+            `MAX_BATCH_PIXELS` in all; 0 decodes each when it is asked for.
+        threads: that decode ahead.
 
     Raises:
         ShardError: the tar is shorter than its table says.
@@ -40,15 +56,52 @@ def read_pictures(
         if row["status"] == OK and (keys is None or row["key"] in keys)
     ]
     with _open_tar(ingested, shard, whole=keys is None) as tar:
-        for row in rows:
-            tar.seek(row["offset"])
-            data = tar.read(row["bytes"])
-            if len(data) != row["bytes"]:
-                raise ShardError(
-                    f"{ingested.url}/{shard}.tar: must hold {row['bytes']} bytes at "
-                    f"{row['offset']}, got {len(data)}; run `curate run stage=ingest` again"
-                )
-            yield Picture(key=row["key"], caption=row["caption"], image=decode_image(data))
+        encoded = ((row, _read_member(ingested, shard, tar, row)) for row in rows)
+        if ahead:
+            yield from map_ahead(
+                _decode, encoded, ahead=ahead, threads=threads,
+                weigh=_count_pixels, budget=MAX_BATCH_PIXELS,
+            )  # fmt: skip
+        else:
+            yield from map(_decode, encoded)
+
+
+def batch_pictures(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    """Cut a stream into batches of `size` pictures, fewer where they are very large."""
+    batch, num_pixels = list[Picture](), 0
+    for picture in pictures:
+        pixels = picture.image.width * picture.image.height
+        if len(batch) == size or (batch and num_pixels + pixels > MAX_BATCH_PIXELS):
+            yield batch
+            batch, num_pixels = [], 0
+        batch.append(picture)
+        num_pixels += pixels
+    if batch:
+        yield batch
+
+
+_Encoded = tuple[Mapping[str, Any], bytes]
+
+
+def _read_member(ingested: ShardSet, shard: str, tar: BinaryIO, row: Mapping[str, Any]) -> bytes:
+    tar.seek(row["offset"])
+    data = tar.read(row["bytes"])
+    if len(data) != row["bytes"]:
+        raise ShardError(
+            f"{ingested.url}/{shard}.tar: must hold {row['bytes']} bytes at "
+            f"{row['offset']}, got {len(data)}; run `curate run stage=ingest` again"
+        )
+    return data
+
+
+def _count_pixels(encoded: _Encoded) -> int:
+    row, _ = encoded
+    return int(row["width"] * row["height"])
+
+
+def _decode(encoded: _Encoded) -> Picture:
+    row, data = encoded
+    return Picture(key=row["key"], caption=row["caption"], image=decode_image(data))
 
 
 def _open_tar(ingested: ShardSet, shard: str, *, whole: bool) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,15 @@ def _ref(path: Path) -> ModelRef:
 
 
 def test_identity_is_the_weighted_sum_plus_bias() -> None:
-    scores = _head()(np.array([[1.0, 1.0, 2.0], [0.0, 0.0, 0.0]], np.float32))
-    np.testing.assert_allclose(scores, [0.25, 0.25])
+    scores = _head()(np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]], np.float32))
+    np.testing.assert_allclose(scores, [1.25, -0.75], atol=1e-6)
     assert scores.dtype == np.float32
 
 
 def test_sigmoid_gives_probabilities_without_overflow() -> None:
-    scores = _head("sigmoid")(np.array([[1e6, 0, 0], [-1e6, 0, 0], [-0.25, 0, 0]], np.float32))
-    np.testing.assert_allclose(scores, [1.0, 0.0, 0.5], atol=1e-6)
+    head = dataclasses.replace(_head("sigmoid"), weight=np.array([1e6, 0.0, 0.0], np.float32))
+    scores = head(np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0]], np.float32))
+    np.testing.assert_allclose(scores, [1.0, 0.0, 1 / (1 + np.exp(-0.25))], atol=1e-6)
 
 
 def test_embeddings_of_another_dimension_are_refused() -> None:
@@ -74,7 +76,7 @@ def test_other_tensors_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_and_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="weights must exist"):
         load_head(_ref(tmp_path / "none.safetensors"))
-    with pytest.raises(ModelError, match="kind must be 'linear_head'"):
+    with pytest.raises(ModelError, match="kind must be one of linear_head, mlp_head"):
         load_head(ModelRef(kind="open_clip", paths=(tmp_path,)))
 
 
