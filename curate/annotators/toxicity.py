@@ -49,14 +49,22 @@ class Toxicity:
             self.columns = {**self.columns, SCORE: pa.float32()}
 
     def setup(self) -> None:
-        """Load the pack's word lists and its classifier, if it has one."""
+        """Load the pack's word lists and its classifier, if it has one.
+
+        Raises:
+            ModelError: the classifier has golden values and gives others.
+        """
         from curate.models.term_list import load_term_list
 
         self._terms = load_term_list(self._models["toxic_terms"])
         if "toxicity" in self._models:
+            from curate.models.golden import check_golden, golden_texts
             from curate.models.text_classifier import load_toxicity
 
-            self._score = load_toxicity(self._models["toxicity"])
+            ref = self._models["toxicity"]
+            score = load_toxicity(ref)
+            check_golden("toxicity", ref, lambda: {"scores": score(golden_texts())})
+            self._score = score
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Measure every caption."""

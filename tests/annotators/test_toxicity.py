@@ -7,8 +7,12 @@ from PIL import Image
 from curate.annotators.language import LanguageId
 from curate.annotators.table import Batch
 from curate.annotators.toxicity import Toxicity
+from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.golden import golden_texts, write_golden
 from curate.models.packs import load_pack
+from curate.models.text_classifier import load_toxicity
+from curate.models.weights import seeded_weights
 
 
 def make_batch(captions: list[str], codes: list[str | None] | None = None) -> Batch:
@@ -70,7 +74,9 @@ def test_the_shipped_pack_finds_nothing_in_harmless_captions() -> None:
     assert list(set_up(dict(pack))(batch)["toxicity.num_terms"]) == [0, 0, 0, 0]
 
 
-def test_a_classifier_in_the_pack_adds_a_score(terms: ModelRef, tmp_path: Path) -> None:
+@pytest.fixture
+def classifier(tmp_path: Path) -> ModelRef:
+    """A tiny BERT with random weights."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
     folder = tmp_path / "classifier"
@@ -82,15 +88,28 @@ def test_a_classifier_in_the_pack_adds_a_score(terms: ModelRef, tmp_path: Path) 
         vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
         intermediate_size=8, id2label={0: "neutral", 1: "toxic"},
     )  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(folder)
-    models = {
-        "toxic_terms": terms,
-        "toxicity": ModelRef(kind="transformers_classifier", paths=(folder,)),
-    }
-    annotator = set_up(models)
+    with seeded_weights(3):
+        BertForSequenceClassification(config).save_pretrained(folder)
+    return ModelRef(kind="transformers_classifier", paths=(folder,))
+
+
+def test_a_classifier_in_the_pack_adds_a_score(terms: ModelRef, classifier: ModelRef) -> None:
+    annotator = set_up({"toxic_terms": terms, "toxicity": classifier})
     found = annotator(make_batch(["a turnip", "a cat"]))
     assert set(found) == set(annotator.columns)
     scores = np.asarray(found["toxicity.score"])
     assert scores.shape == (2,)
     assert scores.dtype == np.float32
     assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_a_classifier_that_left_its_golden_values_is_refused(
+    terms: ModelRef, classifier: ModelRef
+) -> None:
+    models = {"toxic_terms": terms, "toxicity": classifier}
+    scores = load_toxicity(classifier)(golden_texts())
+    write_golden(classifier, "tiny", {"scores": scores})
+    set_up(models)
+    write_golden(classifier, "tiny", {"scores": scores + np.float32(0.1)})
+    with pytest.raises(ModelError, match="toxicity"):
+        set_up(models)

@@ -112,6 +112,13 @@ def test_a_copy_of_the_file_by_path_is_loaded(shipped: Path, tmp_path: Path) -> 
     assert found("Das ist ein Haus").code == "de"
 
 
+def test_a_users_pack_may_name_lid_176_bin(shipped: Path, tmp_path: Path) -> None:
+    shutil.copy(shipped, tmp_path / "lid.176.bin")
+    (tmp_path / "pack.yaml").write_text("language: {kind: fasttext, paths: [lid.176.bin]}\n")
+    ref = load_pack(str(tmp_path / "pack.yaml"))["language"]
+    assert load_language(ref)("Das ist ein Haus").code == "de"
+
+
 def test_another_kind_is_refused(shipped: Path) -> None:
     with pytest.raises(ModelError, match="kind must be 'fasttext', got 'gcld3'"):
         load_language(ModelRef(kind="gcld3", paths=(shipped,)))
