@@ -90,6 +90,7 @@ class YunetFaces:
         except cv2.error as error:
             raise SampleError("faces", str(error)) from error
         rows = np.empty((0, 15), np.float32) if found is None else found
+        rows = rows[np.isfinite(rows).all(axis=1)]  # a picture of 3 px gives not-a-number
         corner, size = rows[:, :2], rows[:, 2:4]
         return _shares(np.concatenate([corner, corner + size], axis=1), small)
 

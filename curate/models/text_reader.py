@@ -5,6 +5,10 @@ that stand on their head turned -> text and confidence. Lines of one picture sha
 batches, lines of two never do: a reading does not depend on neighbours.
 Source: PP-OCR recognition (SVTR, Du et al. 2022, arXiv 2205.00159) and the classifier of lines
 upside down, as the ONNX files in the wheel rapidocr 3.10 (Apache-2.0).
+
+What it cannot do, as measured: Cyrillic, Hangul, Arabic and Thai are not in its alphabet (Latin
+with accents, Chinese, Japanese and most of Greek are); letters that stand above each other are read
+as if lying; spaces between capitals are lost in small print (word_overlap.py allows for it).
 """
 
 from __future__ import annotations

@@ -11,7 +11,14 @@ from curate.models.packs import ModelRef, load_pack
 
 pytest.importorskip("rapidocr")
 
-from curate.models.text_area import TextAreaModel, is_line, load_text_area, union_frac
+from curate.models.text_area import (
+    TextAreaModel,
+    is_line,
+    load_text_area,
+    quad_frac,
+    reading_order,
+    union_frac,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,25 @@ def test_size_hardly_matters(measure: TextAreaModel) -> None:
     assert first == pytest.approx(second, rel=0.1)
 
 
+def test_lines_are_found_where_they_were_drawn(measure: TextAreaModel) -> None:
+    image = Image.new("RGB", (400, 300), "white")
+    font = ImageFont.load_default(24)
+    drawn = [(150, 200), (20, 100), (250, 104)]  # the last two side by side
+    for x, y in drawn:
+        ImageDraw.Draw(image).text((x, y), "harbour", "black", font)
+    found = measure.find_lines(image)
+    corners = [tuple(box[0] * (400, 300)) for box in found.boxes]  # top left
+    assert corners == [pytest.approx(drawn[index], abs=8) for index in (1, 2, 0)]
+    assert found.frac == pytest.approx(sum(quad_frac(box) for box in found.boxes), abs=0.01)
+    assert measure([image])[0] == np.float32(found.frac)
+
+
+def test_a_picture_without_text_has_no_lines(measure: TextAreaModel) -> None:
+    found = measure.find_lines(Image.new("RGB", (64, 64), "gray"))
+    assert found.boxes.shape == (0, 4, 2)
+    assert found.frac == 0.0
+
+
 def test_one_large_shape_is_no_text(measure: TextAreaModel) -> None:
     image = Image.new("RGB", (400, 400), "white")
     ImageDraw.Draw(image).polygon([(60, 330), (200, 40), (340, 330)], fill="black")
@@ -100,6 +126,22 @@ def test_lines_are_low_or_long(width: int, height: int, counts: bool) -> None:
 
 def test_a_line_may_stand_upright() -> None:
     assert is_line(box(0, 0, 30, 90), 100)
+
+
+def test_reading_goes_by_rows_and_a_tall_box_swallows_no_row() -> None:
+    tall, left, right, below = (
+        box(0, 0, 10, 200),
+        box(20, 50, 60, 20),
+        box(90, 45, 60, 20),
+        box(20, 90, 60, 20),
+    )
+    order = reading_order([below, right, tall, left])
+    assert order == [3, 1, 0, 2] or order == [3, 1, 2, 0]
+
+
+def test_the_area_of_a_slanted_quadrilateral_is_exact() -> None:
+    diamond = np.array([[0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]], np.float32)
+    assert quad_frac(diamond) == pytest.approx(0.5)
 
 
 def test_an_unknown_kind_is_refused() -> None:
