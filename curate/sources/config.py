@@ -6,40 +6,65 @@ from dataclasses import dataclass, field
 
 from curate.core.errors import ConfigError
 from curate.core.image import MAX_PIXELS
+from curate.core.image_header import MAX_FRAMES
+from curate.sources.fetch_config import FetchConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestConfig:
-    """Say where samples come from and how they are fetched.
+class IngestConfig(FetchConfig):
+    """Say where samples come from; how URLs are fetched is inherited.
 
     Args:
         source: path of a URL table, folder or tars; filled from `input`.
         shard_size: rows per shard of tables and folders.
-        url_column: column of a URL table; likewise caption_column, license_column (optional).
+        tar_keys: where the names of a tar's members are cut into key and extension: "first_dot"
+            (webdataset's rule), "last_dot", or "auto": the first dot unless all members of a key
+            have more dots (`curate/sources/tar_index.py`).
+        alt_min_chars: shorter alt texts in WARC and WAT files are left out; 0 takes pictures
+            without one.
+        url_column: column of a URL table; likewise caption_column ("": no captions) and
+            license_column (optional).
+        table: name of a published table's columns (sources/table_presets.py); "" tells by them.
+        sha256_column: hash that the bytes must have; "" takes a preset's, "none" checks nothing.
+        image_column: of a table that holds the pictures; "" finds it.
+        revision: of a data set on the Hugging Face hub; "" is its main branch.
         max_pixels: larger pictures are not decoded.
-        num_threads: parallel downloads of one shard.
-        timeout_s: seconds a socket may be silent.
-        retries: how often img2dataset tries a URL again.
-        stall_s: seconds without any progress after which img2dataset is started again.
-        user_agent: token that X-Robots-Tag directives may address.
-        proxy: HTTP proxy all downloads go through, e.g. "http://127.0.0.1:8080".
+        max_frames: longer animations are refused.
+        resize_px: store pictures whose shorter side is longer as a JPEG of this shorter side; 0
+            stores the original bytes.
+        resize_quality: of that JPEG, 1..100. Source: img2dataset's encode_quality.
+        takedowns: folder of the tombstones; filled from `out`.
     """
 
     source: str = field(default="", metadata={"fingerprint": False})
     shard_size: int = 1000
+    tar_keys: str = "auto"
+    alt_min_chars: int = 1
     url_column: str = "url"
     caption_column: str = "caption"
     license_column: str = "license"
+    table: str = ""
+    sha256_column: str = ""
+    image_column: str = ""
+    revision: str = ""
     max_pixels: int = MAX_PIXELS
-    num_threads: int = field(default=32, metadata={"fingerprint": False})
-    timeout_s: int = 10
-    retries: int = 0
-    stall_s: int = field(default=120, metadata={"fingerprint": False})
-    user_agent: str = "latentmill"
-    proxy: str = field(default="", metadata={"fingerprint": False})
+    max_frames: int = MAX_FRAMES
+    resize_px: int = 0
+    resize_quality: int = 95
+    takedowns: str = field(default="", metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
-        for name in ("shard_size", "max_pixels", "num_threads", "timeout_s", "stall_s"):
+        FetchConfig.__post_init__(self)  # super() does not work in a dataclass with slots
+        if self.tar_keys not in ("auto", "first_dot", "last_dot"):
+            raise ConfigError(
+                f"ingest.tar_keys: must be auto, first_dot or last_dot, got {self.tar_keys}; "
+                "set one of them"
+            )
+        for name in (
+            "shard_size",
+            "max_pixels",
+            "max_frames",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"ingest.{name}: must be >= 1, got {getattr(self, name)}; raise it"

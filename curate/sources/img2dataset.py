@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,15 +21,16 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.core.errors import StageError
-from curate.sources.config import IngestConfig
+from curate.core.errors import SampleError, StageError
+from curate.sources.fetch_config import FetchConfig
+from curate.sources.fetchers import Fetched
+from curate.sources.targets import parse_target
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ _POLL_S = 0.2
 _TRIES = 3
 _PR_SET_PDEATHSIG = 1  # Source: Linux prctl(2)
 
+_HTTP_ERROR = re.compile(r"HTTP Error ([2-5]\d\d)\b")
 # What img2dataset writes in `error_message`, in the order of the checks; first match wins.
 _STATUS_BY_TEXT = (
     ("disallowed by X-Robots-Tag", "opted_out"),
@@ -45,42 +48,64 @@ _STATUS_BY_TEXT = (
     ("timed out", "timeout"),
     ("IncompleteRead", "short_body"),
     ("Name or service not known", "dns"),
-    ("Temporary failure in name resolution", "dns"),
+    ("No address associated with hostname", "dns"),
+    ("Temporary failure in name resolution", "dns_busy"),
     ("Connection refused", "connect"),
     ("Remote end closed", "connect"),
     ("Connection reset", "connect"),
     ("CERTIFICATE", "tls"),
     ("SSL", "tls"),
+    ("unknown url type", "bad_url"),
+    ("Invalid IPv6 URL", "bad_url"),
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """Hold one URL's outcome: original bytes, or a status that names the failure."""
+class Img2datasetFetcher:
+    """Fetch a task's URLs with one run of img2dataset.
 
-    data: bytes | None
-    status: str
-    error: str
+    Args:
+        config: how to fetch; `allow_private` is set, for img2dataset checks no address.
+    """
+
+    def __init__(self, config: FetchConfig) -> None:
+        self._config = config
+
+    @contextlib.contextmanager
+    def fetch_all(
+        self, urls: Mapping[int, str], scratch: Path
+    ) -> Generator[Callable[[int], Fetched]]:
+        """Fetch URLs into a scratch folder; see `fetchers.Fetcher`.
+
+        Args:
+            urls: source row -> URL.
+            scratch: survives kills; a finished download found there is used again.
+
+        Raises:
+            StageError: img2dataset made no progress three times, or failed without output.
+        """
+        refused = {row: refusal for row, url in urls.items() if (refusal := _refuse(url))}
+        wanted = {row: url for row, url in urls.items() if row not in refused}
+        with _fetched(wanted, scratch, self._config) as fetched:
+            yield lambda row: refused.get(row) or fetched(row)
+
+
+def _refuse(url: str) -> Fetched | None:
+    """Refuse what img2dataset would open although it is no web address (file:, data:)."""
+    try:
+        parse_target(url, allow_private=True)
+    except SampleError as error:
+        return Fetched(status=error.status, error=error.detail)
+    return None
 
 
 @contextlib.contextmanager
-def fetch_all(
-    urls: Mapping[int, str], scratch: Path, config: IngestConfig
+def _fetched(
+    urls: Mapping[int, str], scratch: Path, config: FetchConfig
 ) -> Generator[Callable[[int], Fetched]]:
-    """Fetch URLs into a scratch folder and give access to the outcomes by row.
-
-    Args:
-        urls: source row -> URL (http or https).
-        scratch: survives kills; a finished download found there is used again.
-        config: how to fetch.
-
-    Raises:
-        StageError: img2dataset made no progress three times, or failed without output.
-    """
-    if not urls:
-        yield lambda row: Fetched(data=None, status="not_fetched", error="no URL")
-        return
     folder = scratch / "fetched"
+    if not urls:
+        yield lambda row: Fetched(status="not_fetched", error="no URL")
+        return
     if not (folder / "00000_stats.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         _download(urls, scratch, config).rename(folder)
@@ -91,14 +116,14 @@ def fetch_all(
         def outcome(row: int) -> Fetched:
             key, status, error = outcomes.get(row, ("", "lost", "img2dataset reported no row"))
             if status != "ok":
-                return Fetched(data=None, status=status, error=error)
+                return Fetched(status=status, error=error)
             offset, size = positions[key]
-            return Fetched(data=os.pread(tar.fileno(), size, offset), status="ok", error="")
+            return Fetched(data=os.pread(tar.fileno(), size, offset))
 
         yield outcome
 
 
-def _download(urls: Mapping[int, str], scratch: Path, config: IngestConfig) -> Path:
+def _download(urls: Mapping[int, str], scratch: Path, config: FetchConfig) -> Path:
     for attempt in range(_TRIES):
         # A folder of its own per attempt: a process that outlived a kill cannot write into it.
         folder = scratch / f"fetching-{os.getpid()}-{attempt}"
@@ -114,7 +139,7 @@ def _download(urls: Mapping[int, str], scratch: Path, config: IngestConfig) -> P
     )
 
 
-def _run_supervised(folder: Path, num_urls: int, config: IngestConfig) -> bool:
+def _run_supervised(folder: Path, num_urls: int, config: FetchConfig) -> bool:
     """Run img2dataset until it ends; False when it stalled or ended without a finished shard."""
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
@@ -142,7 +167,7 @@ def _run_supervised(folder: Path, num_urls: int, config: IngestConfig) -> bool:
     return (folder / "out" / "00000_stats.json").exists()
 
 
-def _command(folder: Path, num_urls: int, config: IngestConfig) -> list[str]:
+def _command(folder: Path, num_urls: int, config: FetchConfig) -> list[str]:
     options: dict[str, Any] = {
         "url_list": folder / "urls.parquet",
         "input_format": "parquet",
@@ -161,13 +186,13 @@ def _command(folder: Path, num_urls: int, config: IngestConfig) -> list[str]:
         "compute_hash": "None",
         "enable_wandb": False,
         "user_agent_token": config.user_agent,
-        "disallowed_header_directives": "['noai','noimageai','noindex','noimageindex']",
+        "disallowed_header_directives": repr(config.disallowed_directives),
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     return [sys.executable, "-W", "ignore", "-m", "img2dataset.main", *arguments]
 
 
-def _environment(config: IngestConfig) -> dict[str, str]:
+def _environment(config: FetchConfig) -> dict[str, str]:
     environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONSAFEPATH": "1"}
     if config.proxy:
         environment |= {"http_proxy": config.proxy, "https_proxy": config.proxy, "no_proxy": ""}
@@ -204,6 +229,5 @@ def _status_of(error: str) -> str:
     for text, status in _STATUS_BY_TEXT:
         if text in error:
             return status
-    if error.startswith("HTTP Error "):
-        return f"http_{error.split()[2].rstrip(':')}"
-    return "download_failed"
+    found = _HTTP_ERROR.match(error)
+    return f"http_{found[1]}" if found else "download_failed"

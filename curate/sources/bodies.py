@@ -1,0 +1,145 @@
+"""Hold bodies that wait for their turn: in memory while the allowance lasts, then in files.
+
+Rows are wanted in order but arrive in any; whatever a slow row holds up, memory stays bounded. The
+event loop writes, another thread takes.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from curate.core.errors import SampleError
+
+_PIECE_BYTES = 2**18  # chosen by us: what a socket read gives at most
+
+
+class Spool:
+    """Share an allowance of memory among bodies.
+
+    Args:
+        folder: for the files of bodies that find no memory left.
+        memory_bytes: the allowance.
+    """
+
+    def __init__(self, folder: Path, memory_bytes: int) -> None:
+        self.folder = folder
+        self._left = memory_bytes
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Take memory if there is enough."""
+        with self._lock:
+            if self._left < size:
+                return False
+            self._left -= size
+            return True
+
+    def give(self, size: int) -> None:
+        """Give memory back."""
+        with self._lock:
+            self._left += size
+
+
+class Body:
+    """Grow one body by chunks.
+
+    Args:
+        spool: whose memory it takes.
+        name: of its file, unique in the spool.
+        max_bytes: of the body.
+    """
+
+    __slots__ = ("_max_bytes", "_memory", "_path", "_spool", "size")
+
+    def __init__(self, spool: Spool, name: str, max_bytes: int) -> None:
+        self._spool, self._path, self._max_bytes = spool, spool.folder / f"{name}.body", max_bytes
+        self._memory = bytearray()
+        self.size = 0
+
+    @property
+    def _is_in_file(self) -> bool:
+        return self.size > len(self._memory)
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes.
+
+        Raises:
+            SampleError: "too_many_bytes".
+            OSError: the disk is full.
+        """
+        self.check_size(self.size + len(chunk))
+        if not self._is_in_file and self._spool.take(len(chunk)):
+            self._memory += chunk
+        else:
+            self._write_file(chunk)
+        self.size += len(chunk)
+
+    def check_size(self, size: int) -> None:
+        """Check that so many bytes are allowed.
+
+        Raises:
+            SampleError: "too_many_bytes".
+        """
+        if size > self._max_bytes:
+            raise SampleError("too_many_bytes", f"more than {self._max_bytes} bytes")
+
+    def take(self) -> bytes:
+        """Give the bytes and let go of memory and file."""
+        data = bytes(self._memory)
+        if self._is_in_file:
+            data += self._path.read_bytes()
+        self.drop()
+        return data
+
+    def drop(self) -> None:
+        """Let go of memory and file."""
+        if self._is_in_file:
+            self._path.unlink()
+        self._spool.give(len(self._memory))
+        self._memory, self.size = bytearray(), 0
+
+    def _write_file(self, chunk: bytes) -> None:
+        # Opened for each chunk: thousands of bodies may wait, and files open at once are few. A
+        # file that a killed run left behind is replaced.
+        with self._path.open("ab" if self._is_in_file else "wb") as file:
+            file.write(chunk)
+
+
+class Inflater:
+    """Undo a Content-Encoding piece by piece, so that a bomb is stopped at the body's limit.
+
+    We ask for "identity"; some servers compress regardless.
+
+    Raises:
+        SampleError: "bad_encoding" for an encoding other than gzip and deflate.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise SampleError("bad_encoding", f"Content-Encoding {encoding!r:.40}")
+        self._zlib = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib header
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what a chunk holds, in pieces of bounded size.
+
+        Raises:
+            SampleError: "bad_encoding", the data is damaged.
+        """
+        try:
+            while chunk:
+                yield self._zlib.decompress(chunk, _PIECE_BYTES)
+                chunk = self._zlib.unconsumed_tail
+        except zlib.error as error:
+            raise SampleError("bad_encoding", "damaged compressed data") from error
+
+    def check_end(self) -> None:
+        """Check that the compressed data was whole.
+
+        Raises:
+            SampleError: "short_body".
+        """
+        if not self._zlib.eof:
+            raise SampleError("short_body", "compressed data without end")
