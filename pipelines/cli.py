@@ -34,8 +34,10 @@ curate VERB [key=value ...]
   show    out=DIR stage=S [key=K] [reason=R] [limit=N]    rows, captions, paths of thumbnails
   why     KEY out=DIR                           one sample's whole story
   verify  out=DIR [--repair]                    digests of every file; names damaged members
+  takedown keys=FILE | urls=FILE | hashes=FILE [out=DIR]   take samples out, here and downstream
   sweep   out=DIR filter.RULE.min=A:B:STEP ...  how many survive each threshold, no recompute
   ledger  out=DIR [all_rules=true]              one parquet: key, stage, rule, score, verdict
+  uids    PATH.npy out=DIR [stage=filter]       DataComp's uids of what was kept, sorted u8,u8
   config  [pipeline=NAME] [key=value ...]       the resolved config
   doctor  [models=NAME]                         versions, model packs, free disk, a self test
 
@@ -215,10 +217,33 @@ def _verify(arguments: Sequence[str]) -> int:
     return _run_request(repair_request(out, found), lambda: remove_damaged(out, found))
 
 
+def _takedown(arguments: Sequence[str]) -> int:
+    from pathlib import Path
+
+    from pipelines.takedown import plan_takedown
+
+    options = _options(arguments, {"out": "out", "keys": "", "urls": "", "hashes": ""})
+    given = [by for by in ("keys", "urls", "hashes") if options[by]]
+    if len(given) != 1:
+        raise ConfigError(
+            "takedown: needs one of keys=FILE, urls=FILE and hashes=FILE, got "
+            f"{' and '.join(given) or 'none'}; give one"
+        )
+    found = plan_takedown(open_store(options["out"]), given[0], Path(options[given[0]]))
+    print(f"{len(found.places):,} samples in {len(set(found.places.values())):,} shards of ingest")
+    if found.unmatched:
+        print(f"{found.unmatched:,} {given[0]} of the file meet no sample")
+    code = _run_request(found.request, lambda: print(f"takedown/{found.bury()}"))
+    if found.learnt:
+        print(f"left as they are, made from the samples: {', '.join(found.learnt)}")
+    return code
+
+
 def _sweep(arguments: Sequence[str]) -> int:
     from pathlib import Path
 
-    from pipelines.sweep import describe_sweep, sweep, write_combinations
+    from pipelines.sweep import sweep
+    from pipelines.sweep_report import describe_sweep, write_combinations
 
     swept = [text for text in arguments if not text.startswith(("out=", "csv="))]
     rest = [text for text in arguments if text not in swept]
@@ -241,6 +266,23 @@ def _ledger(arguments: Sequence[str]) -> int:
     summary = write_ledger(open_store(options["out"]), all_rules=options["all_rules"] == "true")
     for line in describe_ledger(summary):
         print(line)
+    return EXIT_OK
+
+
+def _uids(arguments: Sequence[str]) -> int:
+    from pathlib import Path
+
+    from pipelines.uids import write_uids
+
+    paths = [text for text in arguments if "=" not in text]
+    if len(paths) != 1:
+        raise ConfigError(
+            f"uids: needs one file, got {len(paths)}; write `curate uids PATH.npy out=DIR`"
+        )
+    rest = [text for text in arguments if "=" in text]
+    options = _options(rest, {"out": "out", "stage": "filter"})
+    count = write_uids(open_store(options["out"]), options["stage"], Path(paths[0]))
+    print(f"{count:,} uids in {paths[0]}")
     return EXIT_OK
 
 
@@ -307,8 +349,10 @@ VERBS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "show": _show,
     "why": _why,
     "verify": _verify,
+    "takedown": _takedown,
     "sweep": _sweep,
     "ledger": _ledger,
+    "uids": _uids,
     "config": _config,
     "doctor": _doctor,
 }

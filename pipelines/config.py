@@ -14,8 +14,9 @@ from curate.stages.annotate import AnnotateConfig
 from curate.stages.bucket import BucketConfig
 from curate.stages.dedup import DedupConfig
 from curate.stages.encode import EncodeConfig
-from curate.stages.filter import FilterConfig
+from curate.stages.filter_config import FilterConfig
 from curate.stages.recaption import RecaptionConfig
+from curate.stages.repeats import RepeatsConfig
 from eval.report import ReportConfig
 from eval.runner import EvalConfig
 from train.config import TrainConfig
@@ -56,10 +57,12 @@ class RunConfig:
         input: URL table, folder, tars, or "toyweb".
         out: folder of all outputs.
         seed: of every random draw.
-        models: model pack.
+        models: model pack: toy, offline, laion, datacomp, or a YAML file (role -> kind and paths).
+        models_folder: folder of the models that the packs laion and datacomp do not ship.
         stages: the pipeline's stages, in any order; the table's order holds.
         keep_stale: let the chosen stages read outputs that another config made, knowingly.
         retry_quarantined: try tasks again that an earlier run gave up.
+        retry_failed: fetch failed rows of finished shards again and merge them.
         debug: show tracebacks of user errors.
     """
 
@@ -67,14 +70,17 @@ class RunConfig:
     out: str = "out"
     seed: int = 0
     models: str = "toy"
+    models_folder: str = ""
     stages: list[str] = field(default_factory=list[str])
     keep_stale: bool = False
     retry_quarantined: bool = False
+    retry_failed: bool = False
     debug: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
     toyweb: ToywebConfig = field(default_factory=ToywebConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
+    repeats: RepeatsConfig = field(default_factory=RepeatsConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
     recaption: RecaptionConfig = field(default_factory=RecaptionConfig)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from curate.core.commit import Output
 from curate.core.store import LocalStore, open_store
+from curate.core.tombstones import FOLDER
 from pipelines.config import TOYWEB, RunConfig, ToywebConfig
 
 if TYPE_CHECKING:
@@ -107,4 +108,6 @@ def _site(toyweb: ToywebConfig) -> Site:
 
 
 def _with_source(config: RunConfig, source: str) -> RunConfig:
-    return dataclasses.replace(config, ingest=dataclasses.replace(config.ingest, source=source))
+    takedowns = open_store(config.out).child(FOLDER).url
+    ingest = dataclasses.replace(config.ingest, source=source, takedowns=takedowns)
+    return dataclasses.replace(config, ingest=ingest)

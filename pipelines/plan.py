@@ -49,7 +49,7 @@ def plan_request(request: Request) -> list[StagePlan]:
     config = describe_input(request.config)
     plans: dict[str, StagePlan] = {}
     for name in [name for name in STAGES if name in request.config.stages]:
-        plans[name] = _plan_stage(name, request.pipeline, config, plans)
+        plans[name] = _plan_stage(name, request, config, plans)
     return [plans[name] for name in request.chosen]
 
 
@@ -68,7 +68,7 @@ def check_inputs(request: Request, config: RunConfig) -> None:
     for name in [name for name in STAGES if name in config.stages]:
         if needed <= plans.keys():
             return
-        plan = plans[name] = _plan_stage(name, request.pipeline, config, plans)
+        plan = plans[name] = _plan_stage(name, request, config, plans)
         if name not in needed or (plan.fresh and plan.closed):
             continue
         why = "; ".join(list(plan.reasons)[:2]) or (
@@ -85,7 +85,7 @@ def check_inputs(request: Request, config: RunConfig) -> None:
 
 
 def _plan_stage(
-    name: str, pipeline: str, config: RunConfig, plans: Mapping[str, StagePlan]
+    name: str, request: Request, config: RunConfig, plans: Mapping[str, StagePlan]
 ) -> StagePlan:
     store = open_store(config.out).child(name)
     closed = store.exists(SUMMARY)
@@ -95,12 +95,18 @@ def _plan_stage(
         known = len(ShardSet(store).shards())
         stale = {State.STALE: known} if known else {}
         return StagePlan(stage=name, states=stale, reasons={}, waits_for=waiting[0], closed=closed)
-    stage = build_stage(name, pipeline, config)
+    stage = build_stage(name, request.pipeline, config)
     states: Counter[State] = Counter()
     reasons: Counter[str] = Counter()
     planned: set[str] = set()
     for tasks in stage.waves():
-        jobs = plan_wave(stage, tasks, store, retry_quarantined=config.retry_quarantined)
+        jobs = plan_wave(
+            stage,
+            tasks,
+            store,
+            retry_quarantined=config.retry_quarantined,
+            retry_failed=config.retry_failed and name in request.chosen,
+        )
         states.update(job.state for job in jobs)
         for job in jobs:
             reasons.update(explain(job.old, job.identity) if job.old else ())

@@ -9,7 +9,7 @@ from curate.core.config import to_yaml
 from curate.core.model_ref import ModelRef
 from curate.core.quarantine import find_quarantined
 from curate.core.shard import ShardSet
-from curate.stages.filter import RULES
+from curate.stages.filter_cuts import column_judged
 from eval.curation import Rule
 from eval.report import ReportContext, ReportStage
 from pipelines.config import RunConfig
@@ -27,7 +27,7 @@ def build_report(
         command=f"curate run pipeline={pipeline} seed={config.seed}",
         config_yaml=to_yaml(_portable(config)),
         rules=[
-            Rule(reason=name, column=RULES[name], min=bounds.min, max=bounds.max)
+            Rule(reason=name, column=column_judged(name, bounds), min=bounds.min, max=bounds.max)
             for name, bounds in config.filter.active_rules().items()
         ],
         quarantined={
@@ -49,7 +49,8 @@ def _portable(config: RunConfig) -> RunConfig:
         debug=default.debug,
         keep_stale=default.keep_stale,
         retry_quarantined=default.retry_quarantined,
+        retry_failed=default.retry_failed,
         engine=default.engine,
-        ingest=dataclasses.replace(config.ingest, source="", proxy=""),
+        ingest=dataclasses.replace(config.ingest, source="", takedowns="", proxy=""),
         sample=dataclasses.replace(config.sample, prompts=""),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from curate.core.stage import Stage
 from curate.core.store import Store, open_store
 from curate.models.packs import ModelRef, load_pack
 from pipelines.config import TOYWEB, RunConfig
+from pipelines.inspect import CONFIG_FILE, read_run
 from pipelines.table import STAGES, Parts
 
 BASE = "base"
+_PRESETS = Path(str(importlib.resources.files("pipelines"))) / "presets"
+_NOT_CONFIG = ("pipeline", "filter_preset", "stage")  # keys of the command line alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,27 +41,31 @@ class Request:
 
 def preset_names() -> list[str]:
     """List the pipelines that have a preset."""
-    folder = importlib.resources.files("pipelines") / "presets"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+
+
+def filter_preset_names() -> list[str]:
+    """List the presets of filter's thresholds, for `filter_preset=`."""
+    return sorted(path.stem for path in (_PRESETS / "filters").glob("*.yaml"))
 
 
 def parse_request(arguments: Sequence[str]) -> Request:
-    """Resolve `pipeline=`, `stage=` and the overrides of a command line.
+    """Resolve `pipeline=`, `filter_preset=`, `stage=` and the overrides of a command line.
+
+    Later ones win: base < pipeline < filter presets, in the order given < overrides.
 
     Raises:
-        ConfigError: an unknown pipeline, stage or key, or a value out of range.
+        ConfigError: an unknown pipeline, preset, stage or key, or a value out of range.
     """
     named = dict(text.split("=", 1) for text in arguments if "=" in text)
-    overrides = [text for text in arguments if text.split("=", 1)[0] not in ("pipeline", "stage")]
+    overrides = [text for text in arguments if text.split("=", 1)[0] not in _NOT_CONFIG]
     pipeline = named.get("pipeline", BASE)
     if pipeline not in preset_names():
         raise ConfigError(
             f"pipeline: must be one of {', '.join(preset_names())}, got {pipeline!r}; choose one"
         )
-    folder = Path(str(importlib.resources.files("pipelines"))) / "presets"
-    presets = [folder / f"{name}.yaml" for name in dict.fromkeys([BASE, pipeline])]
+    presets = [_PRESETS / f"{name}.yaml" for name in dict.fromkeys([BASE, pipeline])]
+    presets += _filter_presets(named.get("filter_preset", ""))
     config = load_config(RunConfig, presets, overrides)
     unknown = sorted(set(config.stages) - set(STAGES))
     if unknown:
@@ -74,6 +82,18 @@ def parse_request(arguments: Sequence[str]) -> Request:
     return Request(pipeline=pipeline, config=_absolute(config), chosen=tuple(chosen))
 
 
+def reopen_request(out: Store, stages: Collection[str]) -> Request:
+    """Ask for some stages of a run again, with the config that its folder keeps.
+
+    Raises:
+        ConfigError: the folder was not made by curate.
+    """
+    run = read_run(out)
+    config = load_config(RunConfig, [out.local_path(CONFIG_FILE)], [f"out={out.url}"])
+    chosen = tuple(name for name in run["stages"] if name in stages)
+    return Request(pipeline=run["pipeline"], config=config, chosen=chosen)
+
+
 def reads_of(name: str, config: RunConfig) -> list[str]:
     """List the stages whose outputs a stage reads in this pipeline."""
     spec = STAGES[name]
@@ -84,7 +104,7 @@ def build_stage(name: str, pipeline: str, config: RunConfig) -> Stage[Any]:
     """Build a stage over the output folders of the stages it reads."""
     out = open_store(config.out)
     inputs = {other: ShardSet(out.child(other)) for other in reads_of(name, config)}
-    models = find_models(name, config.models)
+    models = find_models(name, config.models, config.models_folder)
     return STAGES[name].build(
         Parts(
             pipeline=pipeline,
@@ -96,7 +116,7 @@ def build_stage(name: str, pipeline: str, config: RunConfig) -> Stage[Any]:
     )
 
 
-def find_models(name: str, pack_name: str) -> dict[str, ModelRef]:
+def find_models(name: str, pack_name: str, folder: str = "") -> dict[str, ModelRef]:
     """Give the models of the pack that a stage uses, by role.
 
     Raises:
@@ -106,14 +126,27 @@ def find_models(name: str, pack_name: str) -> dict[str, ModelRef]:
     spec = STAGES[name]
     if not spec.roles and not spec.required_roles:
         return {}
-    pack = load_pack(pack_name)
+    pack = load_pack(pack_name, folder)
     for role in spec.required_roles:
         if role not in pack:
             raise ConfigError(
                 f"models: stage {name} needs a {role}, which pack {pack_name!r} lacks; "
                 "choose another pack"
             )
-    return {role: pack[role] for role in (*spec.roles, *spec.required_roles) if role in pack}
+    wanted = (*spec.roles, *spec.required_roles)
+    return {r: ref for r, ref in pack.items() if any(fnmatchcase(r, one) for one in wanted)}
+
+
+def _filter_presets(text: str) -> list[Path]:
+    """Find the presets of `filter_preset=A,B`."""
+    names = text.split(",") if text else []
+    for name in names:
+        if name not in filter_preset_names():
+            raise ConfigError(
+                f"filter_preset: must be among {', '.join(filter_preset_names())}, got {name!r}; "
+                "fix the name"
+            )
+    return [_PRESETS / "filters" / f"{name}.yaml" for name in names]
 
 
 def _absolute(config: RunConfig) -> RunConfig:
@@ -121,9 +154,13 @@ def _absolute(config: RunConfig) -> RunConfig:
     if config.engine.name not in ("cluster", "slurm"):
         return config
     paths = {name: getattr(config, name) for name in ("input", "out")}
-    local = {name: str(Path(path).absolute()) for name, path in paths.items() if "://" not in path}
+    local: dict[str, Any] = {
+        name: str(Path(path).absolute()) for name, path in paths.items() if "://" not in path
+    }
     if config.input in ("", TOYWEB):
         local["input"] = config.input
+    if uids := config.filter.uids:
+        local["filter"] = dataclasses.replace(config.filter, uids=str(Path(uids).absolute()))
     return dataclasses.replace(config, **local)
 
 

@@ -40,7 +40,8 @@ def run_request(
         CurateError: bad input, an `out` in use, an input stage that is not done, a failed stage.
     """
     for name in request.chosen:
-        find_models(name, request.config.models)  # a missing pack is said now, not an hour later
+        # a missing pack is said now, not an hour later
+        find_models(name, request.config.models, request.config.models_folder)
     check_owner(request)
     reports: list[StageReport] = []
     with naming_hopeless(request.out.url), claim_out(request.out) as claim:
@@ -57,6 +58,7 @@ def run_request(
                     executor,
                     progress,
                     retry_quarantined=config.retry_quarantined,
+                    retry_failed=config.retry_failed,
                 )
                 reports.append(report)
                 if not report.complete:

@@ -34,7 +34,8 @@ class StageSpec:
     Args:
         reads: stages whose outputs it needs.
         may_read: stages it reads when the pipeline has them.
-        roles: roles of the model pack it uses, where the pack has them.
+        roles: roles of the model pack it uses, where the pack has them; clip_* is every further
+            image-text model.
     """
 
     build: Callable[[Parts], Stage[Any]]
@@ -47,7 +48,9 @@ class StageSpec:
 def _ingest(parts: Parts) -> Stage[Any]:
     from curate.stages.ingest import IngestStage
 
-    return IngestStage(parts.config.ingest, parts.inputs, parts.models, parts.config.seed)
+    return IngestStage(
+        parts.config.ingest, parts.inputs, parts.models, parts.config.seed, own=parts.own
+    )
 
 
 def _annotate(parts: Parts) -> Stage[Any]:
@@ -56,10 +59,20 @@ def _annotate(parts: Parts) -> Stage[Any]:
     return AnnotateStage(parts.config.annotate, parts.inputs, parts.models, parts.config.seed)
 
 
+def _repeats(parts: Parts) -> Stage[Any]:
+    from curate.stages.repeats import RepeatsStage
+
+    return RepeatsStage(
+        parts.config.repeats, parts.inputs, parts.models, parts.config.seed, own=parts.own
+    )
+
+
 def _filter(parts: Parts) -> Stage[Any]:
     from curate.stages.filter import FilterStage
 
-    return FilterStage(parts.config.filter, parts.inputs, parts.models, parts.config.seed)
+    return FilterStage(
+        parts.config.filter, parts.inputs, parts.models, parts.config.seed, own=parts.own
+    )
 
 
 def _dedup(parts: Parts) -> Stage[Any]:
@@ -129,9 +142,13 @@ STAGES: Mapping[str, StageSpec] = {
     "annotate": StageSpec(
         build=_annotate,
         reads=("ingest",),
-        roles=("image_text", "aesthetic", "watermark", "nsfw", "text_area"),
+        roles=(
+            "image_text", "clip_*", "aesthetic", "aesthetic_v1", "watermark", "text_overlay",
+            "nsfw", "nudenet", "text_area", "ocr", "faces", "language", "toxic_terms", "toxicity",
+        ),
     ),
-    "filter": StageSpec(build=_filter, reads=("annotate",)),
+    "repeats": StageSpec(build=_repeats, reads=("ingest", "annotate")),
+    "filter": StageSpec(build=_filter, reads=("annotate", "ingest"), may_read=("repeats",)),
     "dedup": StageSpec(build=_dedup, reads=("filter", "annotate", "ingest")),
     "recaption": StageSpec(
         build=_recaption, reads=("dedup", "ingest"), required_roles=("captioner",)

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import xxhash
 
 from curate.core.commit import remove_shard
-from curate.core.config import load_config
 from curate.core.errors import ShardError
 from curate.core.manifest import MARKER_SUFFIX, SUMMARY, Marker, find_markers, finished_shards
 from curate.core.quarantine import SUFFIX as QUARANTINE_SUFFIX
 from curate.core.shard import MEMBERS, ShardSet
 from curate.core.store import Store
-from pipelines.config import RunConfig
-from pipelines.inspect import CONFIG_FILE, read_run
-from pipelines.request import Request
+from pipelines.inspect import read_run
+from pipelines.request import Request, reopen_request
 
 _CHUNK_BYTES = 1 << 20
 _MOST_MEMBERS = 5
@@ -97,11 +95,7 @@ def repair_request(out: Store, found: Verdict) -> Request:
     Everything else is done, so only the damaged tasks run. Their bytes come out as they were and
     nothing downstream grows stale, unless what they read has changed (a URL that is gone).
     """
-    run = read_run(out)
-    stages = {damage.stage for damage in found.damaged}
-    config = load_config(RunConfig, [out.local_path(CONFIG_FILE)], [f"out={out.url}"])
-    chosen = tuple(name for name in run["stages"] if name in stages)
-    return Request(pipeline=run["pipeline"], config=config, chosen=chosen)
+    return reopen_request(out, {damage.stage for damage in found.damaged})
 
 
 def _lost(store: Store, shards: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from curate.core.errors import DataError
@@ -61,12 +61,16 @@ class FolderSource:
             )
         return tasks
 
-    def read(self, task: Task, scratch: Path) -> Iterator[RawSample]:
+    def read(
+        self, task: Task, scratch: Path, rows: Collection[int] | None = None
+    ) -> Iterator[RawSample]:
         """Yield the task's pictures with their captions."""
         repeats = set(task.params["repeats"])
         for row, (name, data, caption) in enumerate(
             self._read_files(task.params["files"]), start=task.params["start"]
         ):
+            if rows is not None and row not in rows:
+                continue
             repeated = name in repeats
             yield RawSample(
                 key=make_key(data, name) if repeated else make_key(data),

@@ -1,0 +1,145 @@
+"""Take samples out of a run for good: out of ingest, and out of everything made from it.
+
+    FILE -> keys of ingest's rows -> tombstones, written while the run is owned
+         -> the stages that are done run again: ingest copies its shards without the samples,
+            every later stage redoes the shards that held them
+
+A model that was trained on them keeps what it learnt: the training stages are left alone and said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+from curate.core.errors import ConfigError, DataError
+from curate.core.manifest import SUMMARY
+from curate.core.schema import KEY, is_key
+from curate.core.shard import ShardSet
+from curate.core.store import Store
+from curate.core.tombstones import FOLDER, add_tombstones
+from pipelines.inspect import read_run
+from pipelines.request import Request, reopen_request
+
+By = Literal["keys", "urls", "hashes"]
+LEARNT = ("train", "sample", "evaluate")
+"""Stages that hold no sample, only what was learnt from them."""
+
+_PIXELS = "hashes.sha256_pixels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takedown:
+    """Say what a takedown will do.
+
+    Args:
+        places: key -> ingest shard, of the samples it takes out.
+        unmatched: how many values of the file met no sample.
+        learnt: finished stages whose model or numbers came from the samples.
+        request: the stages to run again.
+    """
+
+    by: By
+    places: Mapping[str, str]
+    unmatched: int
+    learnt: tuple[str, ...]
+    request: Request
+
+    def bury(self) -> str:
+        """Write the tombstones; from here on no run brings the samples back."""
+        return add_tombstones(self.request.out.child(FOLDER), self.places, self.by)
+
+
+def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
+    """Find the samples that a file names.
+
+    Args:
+        out: folder of a run.
+        by: what a line holds: a key, a URL as the table has it, or the sha256 of a file or of its
+            canonical pixels.
+        path: one value a line; empty lines and lines that start with # are skipped.
+
+    Raises:
+        ConfigError: a line is not of that kind, or `out` was not made by curate.
+        DataError: no value meets a sample, or the file cannot be read.
+    """
+    wanted = _read_values(by, path)
+    stages = [name for name in read_run(out)["stages"] if out.child(name).exists(SUMMARY)]
+    places, met = _find(out, by, wanted)
+    if not places:
+        raise DataError(
+            f"{path}: must name samples of {out.url}, got none of {len(wanted)} {by} there; "
+            "check out= and the file"
+        )
+    request = reopen_request(out, [name for name in stages if name not in LEARNT])
+    # Models trained before are read by the report as they are.
+    config = dataclasses.replace(request.config, keep_stale=True, retry_failed=False)
+    return Takedown(
+        by=by,
+        places=places,
+        unmatched=len(wanted - met),
+        learnt=tuple(name for name in stages if name in LEARNT),
+        request=dataclasses.replace(request, config=config),
+    )
+
+
+def _read_values(by: By, path: Path) -> set[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: must be a readable text file, got {error}; fix {by}=") from error
+    wanted: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        value = line.strip()
+        if not value or value.startswith("#"):
+            continue
+        if not _RULES[by][0](value):
+            raise ConfigError(
+                f"{path}: line {number} must be {_RULES[by][1]}, got {value[:80]!r}; fix the line"
+            )
+        wanted.add(value.lower() if by == "hashes" else value)
+    return wanted
+
+
+def _find(out: Store, by: By, wanted: Collection[str]) -> tuple[dict[str, str], set[str]]:
+    """Give key -> shard of the samples that are meant, and the values that met one."""
+    places: dict[str, str] = {}
+    met: set[str] = set()
+    for shard, value, key in _values(out, by):
+        if value is not None and value in wanted:
+            places[key] = shard
+            met.add(value)
+    return places, met
+
+
+def _values(out: Store, by: By) -> Iterator[tuple[str, str | None, str]]:
+    """Yield (shard, value, key) of every row; a row has two hashes when its pixels are measured."""
+    ingested, annotated = ShardSet(out.child("ingest")), ShardSet(out.child("annotate"))
+    column = {"keys": KEY, "urls": "url", "hashes": "sha256"}[by]
+    measured = set(annotated.shards()) if by == "hashes" else set[str]()
+    for shard in ingested.shards():
+        yield from _column(shard, ingested.table(shard, sorted({column, KEY})), column)
+        if shard in measured and _PIXELS in annotated.schema(shard).names:
+            yield from _column(shard, annotated.table(shard, [_PIXELS, KEY]), _PIXELS)
+
+
+def _column(shard: str, table: pa.Table, column: str) -> Iterator[tuple[str, str | None, str]]:
+    for value, key in zip(table[column].to_pylist(), table[KEY].to_pylist(), strict=True):
+        yield shard, value, key
+
+
+_RULES: Mapping[By, tuple[Callable[[str], bool], str]] = {
+    "keys": (is_key, "a key of 20 hex characters"),
+    "urls": (lambda text: "://" in text, "a URL"),
+    "hashes": (
+        lambda text: re.fullmatch("[0-9a-fA-F]{64}", text) is not None,
+        "a sha256 of 64 hex characters",
+    ),
+}
+assert set(_RULES) == set(get_args(By))

@@ -1,0 +1,165 @@
+"""What is taken down is gone from every stage's files, and no later run brings it back."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curate.core.errors import ConfigError, DataError, StoreError
+from curate.core.shard import ShardSet
+from curate.core.store import LocalStore
+from curate.core.tombstones import read_tombstones
+from pipelines.request import parse_request
+from pipelines.run import run_request
+from pipelines.takedown import plan_takedown
+
+CURATION = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket", "encode")
+
+
+class Silent:
+    def start(self, stage: str, *, todo: int, done: int) -> None: ...
+
+    def advance(self, outcome: object) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def arguments(folder: Path) -> list[str]:
+    return [
+        f"stages=[{','.join(CURATION)}]", f"input={folder / 'pictures'}", f"out={folder / 'out'}",
+        "engine=inline", "ingest.shard_size=4", "bucket.area_px=4096", "bucket.shard_size=4",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Curate ten different pictures."""
+    folder = tmp_path_factory.mktemp("curated")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    rng = np.random.Generator(np.random.Philox(key=1))
+    for number in range(10):
+        pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{number:02d}.png")
+        (pictures / f"{number:02d}.txt").write_text(f"secret words {number}")
+    run_request(parse_request(arguments(folder)), Silent())
+    return folder
+
+
+@pytest.fixture
+def folder(curated: Path, tmp_path: Path) -> Path:
+    """Copy the run and its pictures."""
+    shutil.copytree(curated, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def rows(folder: Path, stage: str) -> dict[str, dict[str, Any]]:
+    tables = ShardSet(folder / "out" / stage).tables()
+    return {row["key"]: row for _, table in tables for row in table.to_pylist()}
+
+
+def take_down(folder: Path, by: Any, *values: str) -> None:
+    path = folder / "list.txt"
+    path.write_text("# on request\n" + "\n".join(values) + "\n")
+    found = plan_takedown(LocalStore(folder / "out"), by, path)
+    run_request(found.request, Silent(), lambda: found.bury())
+
+
+def test_a_picture_taken_down_by_its_hash_is_in_no_file(folder: Path) -> None:
+    data = (folder / "pictures" / "03.png").read_bytes()
+    before = rows(folder, "ingest")
+    key = next(key for key, row in before.items() if row["caption"] == "secret words 3")
+    take_down(folder, "hashes", hashlib.sha256(data).hexdigest().upper())
+    ingested = rows(folder, "ingest")
+    assert {k for k, row in ingested.items() if row["status"] == "taken_down"} == {key}
+    assert [name for name, value in ingested[key].items() if value not in (None, [])] == [
+        "key", "status", "error", "row",
+    ]  # fmt: skip
+    for stage in ("filter", "dedup"):
+        assert rows(folder, stage)[key]["reason"] == "taken_down"
+    for stage in ("recaption", "bucket", "encode"):
+        assert key not in rows(folder, stage)
+        assert len(rows(folder, stage)) == 9
+    for file in (folder / "out").rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert data not in content, file
+            assert b"secret words 3" not in content, file
+
+
+def test_other_shards_and_rows_stay_as_they_were(folder: Path) -> None:
+    before = rows(folder, "ingest")
+    out = folder / "out" / "ingest"
+    bytes_before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    key = next(iter(before))
+    take_down(folder, "keys", key)
+    changed = {
+        path.name
+        for path in out.iterdir()
+        if path.is_file() and bytes_before.get(path.name) != path.read_bytes()
+    }
+    assert changed == {"00000.done.json", "00000.parquet", "00000.tar", "stage.json"}
+    after = rows(folder, "ingest")
+    positions = ("offset", "members")
+    for other in before.keys() - {key}:
+        assert {k: v for k, v in after[other].items() if k not in positions} == {
+            k: v for k, v in before[other].items() if k not in positions
+        }
+
+
+def test_no_later_run_brings_it_back(folder: Path) -> None:
+    key = sorted(rows(folder, "ingest"))[0]
+    take_down(folder, "keys", key)
+    reports = run_request(parse_request(arguments(folder)), Silent())
+    assert all(report.num_run == 0 for report in reports)
+    again = [text.replace("shard_size=4", "shard_size=3") for text in arguments(folder)]
+    run_request(parse_request(again), Silent())
+    assert rows(folder, "ingest")[key]["status"] == "taken_down"
+    assert key not in rows(folder, "bucket")
+
+
+def test_two_takedowns_add_up(folder: Path) -> None:
+    first, second = sorted(rows(folder, "ingest"))[:2]
+    take_down(folder, "keys", first)
+    take_down(folder, "keys", second)
+    statuses = [row["status"] for row in rows(folder, "ingest").values()]
+    assert (statuses.count("taken_down"), statuses.count("ok")) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("by", "line", "message"),
+    [
+        ("keys", "not-a-key", r"line 2 must be a key of 20 hex characters, got 'not-a-key'"),
+        ("hashes", "abc", r"line 2 must be a sha256 of 64 hex characters, got 'abc'"),
+        ("urls", "pictures", r"line 2 must be a URL, got 'pictures'"),
+    ],
+)
+def test_a_line_of_another_kind_is_refused(folder: Path, by: Any, line: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        take_down(folder, by, line)
+
+
+def test_a_file_that_names_no_sample_is_said(folder: Path) -> None:
+    with pytest.raises(DataError, match="must name samples of .*, got none of 1 keys there"):
+        take_down(folder, "keys", "0" * 20)
+
+
+def test_damaged_tombstones_stop_the_run(folder: Path) -> None:
+    take_down(folder, "keys", sorted(rows(folder, "ingest"))[0])
+    (folder / "out" / "takedown" / "00000.parquet").write_bytes(b"PAR1 but not whole")
+    with pytest.raises(StoreError, match="must be a readable list of tombstones"):
+        run_request(parse_request(arguments(folder)), Silent())
+
+
+def test_tombstones_hold_keys_only(folder: Path) -> None:
+    key = sorted(rows(folder, "ingest"))[0]
+    take_down(folder, "keys", key)
+    found = read_tombstones(LocalStore(folder / "out" / "takedown"))
+    assert found.keys == {key}
+    assert found.digest("99999") == ""
