@@ -14,7 +14,7 @@ from typing import Any
 
 from curate.core.errors import DataError
 from curate.sources.row_block import ObjectBlock
-from curate.sources.text_lines import TextLines
+from curate.sources.text_lines import TextLines, open_bytes
 
 _NAMED_ROWS = 100  # whose keys tell the columns; chosen by us
 _MAX_ARRAY_BYTES = 2**28  # chosen by us: an array is read whole
@@ -27,14 +27,17 @@ class JsonLinesReader:
     Args:
         path: of the file.
         place: what messages call the file.
+        may_be_array: a file that starts with a bracket is one array, which is read whole.
 
     Raises:
-        DataError: the file holds an array that is too large or broken.
+        DataError: the file holds no object, or an array that is too large or broken.
     """
 
-    def __init__(self, path: Path, place: str) -> None:
+    def __init__(self, path: Path, place: str, *, may_be_array: bool = False) -> None:
         self._path = path
         self._place = place
+        with open_bytes(path) as stream:
+            self._is_array = may_be_array and stream.peek(1024).lstrip()[:1] == b"["
         rows = [row for row, problem in islice(self._rows(), _NAMED_ROWS) if not problem]
         self.names = tuple(dict.fromkeys(name for row in rows for name in row))
         if not self.names:
@@ -56,35 +59,28 @@ class JsonLinesReader:
 
     def _rows(self) -> Iterator[tuple[Mapping[str, Any], str]]:
         """Yield (row, what is wrong with it)."""
-        lines = TextLines(self._path, self._place)
-        first = lines.next()
-        while first and first[1] is not None and not first[1].strip():
-            first = lines.next()
-        if first and (first[1] or "").lstrip().startswith("["):
-            yield from self._array(lines, first[1] or "")
+        if self._is_array:
+            yield from self._array()
             return
-        item = first
-        while item:
+        lines = TextLines(self._path, self._place)
+        while item := lines.next():
             number, line = item
             if line is None:
                 yield {}, f"line {number}: longer than 1 MiB"
             elif line.strip():
                 row, problem = _object(line)
                 yield row, problem and f"line {number}: {problem}: {line[:_SHOWN]}"
-            item = lines.next()
 
-    def _array(self, lines: TextLines, first: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-        texts, size = [first], len(first)
-        while item := lines.next():
-            texts.append(item[1] or "")
-            size += len(texts[-1])
-            if size > _MAX_ARRAY_BYTES:
-                raise DataError(
-                    f"{self._place}: a JSON array must have at most {_MAX_ARRAY_BYTES} bytes, got "
-                    "more; convert it to one object a line"
-                )
+    def _array(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        with open_bytes(self._path) as stream:
+            data = stream.read(_MAX_ARRAY_BYTES + 1)
+        if len(data) > _MAX_ARRAY_BYTES:
+            raise DataError(
+                f"{self._place}: a JSON array must have at most {_MAX_ARRAY_BYTES} bytes, got "
+                "more; convert it to one object a line"
+            )
         try:
-            found: list[Any] = json.loads("\n".join(texts))
+            found: list[Any] = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{self._place}: must be JSON lines or a JSON array, got {error}; replace it"

@@ -99,7 +99,8 @@ def _open(store: Store, name: str, place: str, config: IngestConfig) -> PartRead
 def _reader(path: Path, place: str, config: IngestConfig) -> PartReader:
     preset = find_preset(config.table)
     names = tuple(preset.columns) if preset and not preset.has_header else None
-    match table_kind(path.name):
+    kind = table_kind(path.name)
+    match kind:
         case ".parquet":
             return ParquetReader(path, place)
         case ".csv":
@@ -109,4 +110,4 @@ def _reader(path: Path, place: str, config: IngestConfig) -> PartReader:
         case ".txt":
             return DelimitedReader(path, LIST, place, ("url",))
         case _:
-            return JsonLinesReader(path, place)
+            return JsonLinesReader(path, place, may_be_array=kind == ".json")

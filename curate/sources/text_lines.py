@@ -17,11 +17,17 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 
 
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open a file; a name that ends in .gz, .bz2 or .zst is decompressed."""
+    compression = "detect" if path.suffix in COMPRESSIONS else None
+    return io.BufferedReader(pa.input_stream(str(path), compression=compression), _BUFFER_BYTES)
+
+
 class TextLines:
     """Give lines one by one, without their ends; bytes that are no UTF-8 become U+FFFD.
 
     Args:
-        path: a name that ends in .gz, .bz2 or .zst is decompressed.
+        path: as for `open_bytes`.
         place: what messages call the file.
 
     Raises:
@@ -29,11 +35,7 @@ class TextLines:
     """
 
     def __init__(self, path: Path, place: str) -> None:
-        suffix = path.suffix
-        stream = pa.input_stream(
-            str(path), compression="detect" if suffix in COMPRESSIONS else None
-        )
-        self._stream = io.BufferedReader(stream, _BUFFER_BYTES)
+        self._stream = open_bytes(path)
         self._back: deque[tuple[int, str | None]] = deque()
         self._number = 0
         start = self._stream.peek(3)[:3]
