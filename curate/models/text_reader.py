@@ -7,8 +7,8 @@ Source: PP-OCR recognition (SVTR, Du et al. 2022, arXiv 2205.00159) and the clas
 upside down, as the ONNX files in the wheel rapidocr 3.10 (Apache-2.0).
 
 What it cannot do, as measured: Cyrillic, Hangul, Arabic and Thai are not in its alphabet (Latin
-with accents, Chinese, Japanese and most of Greek are); letters that stand above each other are read
-as if lying; spaces between capitals are lost in small print (word_overlap.py allows for it).
+with accents, Chinese, Japanese and most of Greek are); letters that stand above each other are not
+found; spaces between capitals are lost in small print (word_overlap.py allows for it).
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ def load_text_reader(ref: ModelRef) -> TextReader:
     """Load the recogniser that a reference points to; no download.
 
     Raises:
-        ModelError: the kind is not "rapidocr", or a file is missing.
+        ModelError: the kind is not "rapidocr_reader", or a file is missing.
     """
-    if ref.kind != "rapidocr":
-        raise ModelError(f"ocr: kind must be 'rapidocr', got {ref.kind!r}; choose that")
+    if ref.kind != "rapidocr_reader":
+        raise ModelError(f"ocr: kind must be 'rapidocr_reader', got {ref.kind!r}; choose that")
     paths = [ref.paths[0] / weights for weights in (WEIGHTS, TURN_WEIGHTS)]
     for path in paths:
         if not path.is_file():  # RapidOCR would fetch it

@@ -116,10 +116,10 @@ def test_the_recogniser_says_nothing(
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ModelError, match="ocr: kind must be 'rapidocr', got 'other'"):
+    with pytest.raises(ModelError, match="ocr: kind must be 'rapidocr_reader', got 'other'"):
         load_text_reader(ModelRef(kind="other", paths=(Path("x"),)))
 
 
 def test_a_missing_file_is_named_and_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"PP-OCRv6_rec_small\.onnx: must exist"):
-        load_text_reader(ModelRef(kind="rapidocr", paths=(tmp_path,)))
+        load_text_reader(ModelRef(kind="rapidocr_reader", paths=(tmp_path,)))
