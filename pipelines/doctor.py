@@ -119,8 +119,8 @@ def _test_toxicity(ref: ModelRef, picture: Image.Image) -> str:
 def _test_ocr(ref: ModelRef, picture: Image.Image) -> str:
     from curate.models.text_reader import load_text_reader
 
-    whole = np.asarray([[[0, 0], [1, 0], [1, 1], [0, 1]]], np.float32)
-    text = " ".join(line.text for line in load_text_reader(ref).read(_card("latent"), whole))
+    middle = np.asarray([[[0.1, 0.35], [0.9, 0.35], [0.9, 0.65], [0.1, 0.65]]], np.float32)
+    text = " ".join(line.text for line in load_text_reader(ref).read(_card("latent"), middle))
     if text != "latent":
         raise ValueError(f"must read 'latent', got {text!r}")
     return f"reads {text!r}"
@@ -140,8 +140,9 @@ def _test_faces(ref: ModelRef, picture: Image.Image) -> str:
 
 
 def _card(text: str) -> Image.Image:
-    image = Image.new("RGB", (160, 40), "white")
-    ImageDraw.Draw(image).text((30, 4), text, "black", ImageFont.load_default(28))
+    image = Image.new("RGB", (200, 120), "white")
+    font = ImageFont.load_default(28)
+    ImageDraw.Draw(image).text((100, 60), text, "black", font, anchor="mm")
     return image
 
 
