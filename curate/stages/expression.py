@@ -132,9 +132,9 @@ def _parse(text: str) -> ast.expr:
             warnings.simplefilter("error")
             return ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        place = f" at character {error.offset}" if error.offset else ""
+        place = f"at character {error.offset}" if error.offset else "at the end"
         raise ConfigError(
-            f"{WHERE}: must be a condition, got {error.msg}{place} in {text[:80]!r}; fix it"
+            f"{WHERE}: must be a condition, got {error.msg} {place} of {text[:80]!r}; fix it"
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{WHERE}: must be a condition, got {error}; fix it") from error

@@ -120,6 +120,14 @@ def score_values(table: pa.Table, column: str) -> NDArray[np.float64]:
     return table[column].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
+def find_places(codes: pa.ChunkedArray, known: Sequence[str]) -> NDArray[np.int64]:
+    """Give the place of each code among the known ones: len(known) for others, -1 for null."""
+    found = pc.index_in(codes, value_set=pa.array(known, pa.string()))
+    places = pc.fill_null(found, len(known)).to_numpy().astype(np.int64)
+    places[pc.is_null(codes).to_numpy()] = -1
+    return places
+
+
 def find_ok(table: pa.Table) -> NDArray[np.bool_]:
     """Tell which rows have the status ok: [N]."""
     return pc.equal(table[STATUS], OK).to_numpy()

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow.compute import call_function
 
-from curate.stages.filter_columns import LANGUAGE, find_ok, score_values
+from curate.stages.filter_columns import LANGUAGE, find_ok, find_places, score_values
 from curate.stages.filter_config import DATACOMP, Bounds
 from curate.stages.filter_rules import RULES
 from curate.stages.quantiles import (
@@ -59,9 +58,9 @@ def split_scores(
         if not bounds.within:
             yield (rule, ALL), scores
             continue
-        codes = table[LANGUAGE].combine_chunks().dictionary_encode()
-        places = call_function("fill_null", [codes.indices, -1]).to_numpy()
-        for place, code in enumerate(codes.dictionary.to_pylist()):
+        codes = sorted(table[LANGUAGE].drop_null().unique().to_pylist())
+        places = find_places(table[LANGUAGE], codes)
+        for place, code in enumerate(codes):
             yield (rule, code), scores[places == place]
 
 

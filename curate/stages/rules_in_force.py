@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from curate.stages.expression import Expression, parse_expression
 from curate.stages.expression_values import evaluate
 from curate.stages.filter_columns import LANGUAGE as LANGUAGE_COLUMN
+from curate.stages.filter_columns import find_places
 from curate.stages.filter_config import LANGUAGE, FilterConfig
 from curate.stages.filter_cuts import Cuts
 from curate.stages.filter_rules import RULES
-from curate.stages.score_rule import OUTSIDE, PASSED, UNMEASURED, find_places, score_rule
+from curate.stages.score_rule import OUTSIDE, PASSED, UNMEASURED, score_rule
 from curate.stages.uid_lists import find_listed, open_uid_list, parse_uids
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers

@@ -6,21 +6,18 @@ Bounds + cuts -> Limit for each language and for the others -> PASSED, OUTSIDE o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
-from curate.stages.filter_columns import LANGUAGE, score_values
+from curate.stages.filter_columns import LANGUAGE, find_places, score_values
 from curate.stages.filter_config import Bounds
 from curate.stages.filter_cuts import ALL, column_judged
 from curate.stages.filter_rules import RULES
-
-pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
 # What a rule says of a row.
 PASSED, OUTSIDE, UNMEASURED = 0, 1, 2
@@ -137,14 +134,6 @@ def score_rule(name: str, bounds: Bounds, cuts: Mapping[str, float]) -> ScoreRul
         by_language=limits,
         needs_language=bool(languages or bounds.within),
     )
-
-
-def find_places(codes: pa.ChunkedArray, known: Sequence[str]) -> NDArray[np.int64]:
-    """Give the place of each code among the known ones: len(known) for others, -1 for null."""
-    found = pc.index_in(codes, value_set=pa.array(known, pa.string()))
-    places = pc.fill_null(found, len(known)).to_numpy().astype(np.int64)
-    places[pc.is_null(codes).to_numpy()] = -1
-    return places
 
 
 def _tighten(limit: Limit, cut: float | None, note: str, *, is_high: bool) -> Limit:
