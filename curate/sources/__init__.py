@@ -1,1 +1,1 @@
-"""Read what a user has (URL tables, folders, WebDataset tars) as samples with original bytes."""
+"""Read what a user has (tables of URLs or pictures, folders, tars) as samples, bytes as found."""
