@@ -18,7 +18,7 @@ _VALUED = frozenset((UNAVAILABLE_AFTER, "max-snippet", "max-image-preview", "max
 """Directives that are followed by a colon themselves. Source: Google Search Central, "Robots meta
 tag, data-nosnippet, and X-Robots-Tag specifications"."""
 _MEANS = {"none": ("noindex", "nofollow")}  # Source: the same
-_HEAD = re.compile(r"\s*([A-Za-z][\w./-]*)\s*:\s*(.*)", re.DOTALL)
+_HEAD = re.compile(r"\s*(\*|[A-Za-z][\w./-]*)\s*:\s*(.*)", re.DOTALL)
 _WEEKDAY = re.compile(r"(mon|tues?|wed(nes)?|thu(rs?)?|fri|sat(ur)?|sun)(day)?", re.IGNORECASE)
 _HYPHENS = re.compile(r"(\d)-([A-Z]{3,9})-(\d)")
 _ZONES = {"UTC": 0, "Z": 0, "CET": 1, "CEST": 2, "BST": 1, "JST": 9, "IST": 5.5, "AEST": 10}

@@ -20,7 +20,7 @@ MAX_URL_CHARS = 8000
 """Source: RFC 9110, section 4.1: recipients should take at least 8000 octets."""
 _MAX_HOST_CHARS = 253  # Source: RFC 1035, section 2.3.4, without the final dot
 _NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*")
-_HOST = re.compile(r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+(%[\w.%-]+)?\]?")
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f.]*:[0-9a-f:.]*(%[\w.%-]+)?")
 
 BAD_PORTS = frozenset(
     (
