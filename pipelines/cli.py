@@ -39,7 +39,9 @@ curate VERB [key=value ...]
   ledger  out=DIR [all_rules=true]              one parquet: key, stage, rule, score, verdict
   uids    PATH.npy out=DIR [stage=filter]       DataComp's uids of what was kept, sorted u8,u8
   config  [pipeline=NAME] [key=value ...]       the resolved config
-  doctor  [models=NAME]                         versions, model packs, free disk, a self test
+  doctor  [models=NAME] [models_folder=DIR]     versions, model packs, free disk, self tests
+  golden  models=NAME [overwrite=true]          keep what models give now, so that drift is seen
+  convert-weights IN OUT [model=ViT-B-32 pretrained=TAG] [image_text=NAME]    weights of others
 
 Pipelines: demo (the toy web, end to end), folder (your pictures, input=DIR), base (everything set
 by hand). Examples:
@@ -297,12 +299,32 @@ def _config(arguments: Sequence[str]) -> int:
 def _doctor(arguments: Sequence[str]) -> int:
     from pipelines.doctor import examine
 
-    options = _options(arguments, {"models": ""})
+    options = _options(arguments, {"models": "", "models_folder": ""})
     healthy = True
-    for check in examine(options["models"]):
+    for check in examine(options["models"], options["models_folder"]):
         print(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<28} {check.detail}", flush=True)
         healthy = healthy and check.ok
     return EXIT_OK if healthy else EXIT_USER
+
+
+def _golden(arguments: Sequence[str]) -> int:
+    from pipelines.golden import write_goldens
+
+    options = _options(arguments, {"models": "toy", "models_folder": "", "overwrite": "false"})
+    overwrite = options["overwrite"] == "true"
+    for line in write_goldens(options["models"], options["models_folder"], overwrite=overwrite):
+        print(line)
+    return EXIT_OK
+
+
+def _convert_weights(arguments: Sequence[str]) -> int:
+    from pipelines.convert import OPTIONS, convert_weights
+
+    paths = [text for text in arguments if text.split("=", 1)[0] not in OPTIONS]
+    options = _options([text for text in arguments if text not in paths], OPTIONS)
+    for line in convert_weights(paths, options):
+        print(line)
+    return EXIT_OK
 
 
 def _options(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:
@@ -355,6 +377,8 @@ VERBS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "uids": _uids,
     "config": _config,
     "doctor": _doctor,
+    "golden": _golden,
+    "convert-weights": _convert_weights,
 }
 
 if __name__ == "__main__":

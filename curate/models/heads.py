@@ -52,6 +52,10 @@ class Head(Protocol):
         """Score L2-normalised embeddings [N, D]: [N], float32."""
         ...
 
+    def raw(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the scores before the activation: [N], float32."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearHead:
@@ -88,9 +92,12 @@ class LinearHead:
         Raises:
             ModelError: embeddings of another dimension than the head's, or not normalised.
         """
+        return activate(self.raw(embeddings), self.activation)
+
+    def raw(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the scores before the activation; as `__call__` otherwise."""
         check_embeddings(embeddings, self.dim)
-        scores = embeddings.astype(np.float32) @ self.weight + np.float32(self.bias)
-        return activate(scores, self.activation)
+        return embeddings.astype(np.float32) @ self.weight + np.float32(self.bias)
 
 
 def check_embeddings(embeddings: NDArray[np.float32], dim: int) -> None:

@@ -80,12 +80,16 @@ class MlpHead:
         Raises:
             ModelError: embeddings of another dimension than the head's, or not normalised.
         """
+        return activate(self.raw(embeddings), self.activation)
+
+    def raw(self, embeddings: FloatArray) -> FloatArray:
+        """Give the scores before the activation; as `__call__` otherwise."""
         check_embeddings(embeddings, self.dim)
         hidden = self._look_up(embeddings)
         for weight, bias in self.layers[:-1]:
             hidden = np.maximum(hidden @ weight.T + bias, 0)
         weight, bias = self.layers[-1]
-        return activate((hidden @ weight.T + bias)[:, 0], self.activation)
+        return (hidden @ weight.T + bias)[:, 0]
 
     def _look_up(self, embeddings: FloatArray) -> FloatArray:
         found = embeddings.astype(np.float32)  # a copy
