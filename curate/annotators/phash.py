@@ -1,31 +1,35 @@
 """Measure perceptual hashes and a colour thumbnail, for near duplicates.
 
-The hashes are imagehash's own, so that they compare with hashes made elsewhere. They see luminance
-alone and move by a few bits between releases of Pillow; dedup joins within a radius and checks
-every pair by the thumbnail.
+The hashes see luminance alone; dedup joins within a radius and checks every pair by the thumbnail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import imagehash
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from curate.annotators.hash_spec import (
+    SPEC,
+    THUMBNAIL_SIDE,
+    PerceptualHashes,
+    hash_picture,
+    pack_bits,
+)
 from curate.annotators.table import Batch, Column
-
-# Chosen by us: the grid of the 64-bit hashes. A cell averages 1/64 of the picture, so re-encoding
-# and resizing move it by a few levels and a recoloured object by dozens.
-THUMBNAIL_SIDE = 8
+from curate.core.image import to_array
 
 
 class PerceptualHash:
     """Measure phash and dhash (uint64) and thumbnail (bytes of uint8 [8, 8, 3], row by row).
 
-    Source: imagehash 4.3, `phash` and `dhash` with hash_size 8; the first bit of the hash's hex
-    text is the highest bit of the integer.
+    Args:
+        spec: "lm1" (`hash_spec.py`) hashes alike for ever; "imagehash" gives the installed
+            library's own hashes, to compare with tables made by it (COYO's image_phash). Those move
+            by a few bits between releases of Pillow. The thumbnail is lm1's in both.
     """
 
     name: str = "phash"
@@ -36,26 +40,43 @@ class PerceptualHash:
         "phash.thumbnail": pa.binary(THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3),
     }
 
+    def __init__(self, spec: str = SPEC) -> None:
+        self._hash = HASHERS[spec]
+
     def setup(self) -> None:
         """Load nothing."""
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Hash every picture."""
-        grey = [image.convert("L") for image in batch.images]  # once for both hashes
+        found = [self._hash(image) for image in batch.images]
         return {
-            "phash.phash": [pack_bits(imagehash.phash(image)) for image in grey],
-            "phash.dhash": [pack_bits(imagehash.dhash(image)) for image in grey],
-            "phash.thumbnail": [make_thumbnail(image) for image in batch.images],
+            "phash.phash": [hashes.phash for hashes in found],
+            "phash.dhash": [hashes.dhash for hashes in found],
+            "phash.thumbnail": [hashes.thumbnail.tobytes() for hashes in found],
         }
 
 
-def pack_bits(image_hash: imagehash.ImageHash) -> int:
-    """Pack 64 bits, row by row, into an integer in [0, 2**64)."""
-    bits = np.packbits(np.asarray(image_hash.hash, dtype=bool))
-    return int.from_bytes(bits.tobytes(), "big")
+def _by_lm1(image: Image.Image) -> PerceptualHashes:
+    return hash_picture(to_array(image))
 
 
-def make_thumbnail(image: Image.Image) -> bytes:
-    """Average the colours over a grid of 8 x 8 cells: 192 bytes, uint8 [8, 8, 3]."""
-    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    return image.resize(size, Image.Resampling.BOX).tobytes()
+def _by_imagehash(image: Image.Image) -> PerceptualHashes:
+    """Hash as imagehash does: `phash` and `dhash` with hash_size 8 of the canonical picture."""
+    grey = image.convert("L")  # once for both hashes
+    return PerceptualHashes(
+        phash=_pack(imagehash.phash(grey)),
+        dhash=_pack(imagehash.dhash(grey)),
+        thumbnail=hash_picture(to_array(image)).thumbnail,
+    )
+
+
+def _pack(image_hash: imagehash.ImageHash) -> int:
+    """Pack so that the first bit of the hash's hex text is the highest bit of the integer."""
+    return pack_bits(np.asarray(image_hash.hash, dtype=bool))
+
+
+HASHERS: Mapping[str, Callable[[Image.Image], PerceptualHashes]] = {
+    SPEC: _by_lm1,
+    "imagehash": _by_imagehash,
+}
+"""Function of each name in HASH_SPECS."""

@@ -12,14 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from curate.core.errors import SAMPLE_FAULTS, SampleError
-from curate.models.packs import ModelRef
+from curate.models.packs import EXTRA_IMAGE_TEXT, ModelRef, is_image_text_role
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,35 @@ class Batch:
         )
 
 
+HASH_SPECS = ("lm1", "imagehash")
+"""Rules by which phash and dhash can be made (`phash.py`); the first is the default."""
+
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Choose between the forms of a measurement that has several.
+
+    Args:
+        hash_spec: of phash.phash and phash.dhash, among HASH_SPECS.
+        pdq_dihedral: also measure pdq.dihedral, the hashes of turned and flipped pictures.
+        text_embeddings: also measure text_embedding of every image-text model.
+        precision: of image-text models: fp32, bf16 or fp16.
+        device: of image-text models: cpu, cuda, or auto.
+        threads: that prepare pictures while a network runs.
+    """
+
+    hash_spec: str = HASH_SPECS[0]
+    pdq_dihedral: bool = False
+    text_embeddings: bool = False
+    precision: Precision = "fp32"
+    device: str = "cpu"
+    threads: int = 1
+
+
 class Annotator(Protocol):
     """Measure columns of a batch; deterministic, independent of the other samples in it."""
 
@@ -82,9 +111,31 @@ class Annotator(Protocol):
 
 
 def runnable(models: Mapping[str, ModelRef]) -> list[str]:
-    """Name the annotators that a model pack can run, in table order."""
-    built = ((name, build(models)) for name, build in ANNOTATORS.items())
-    return [name for name, annotator in built if all(role in models for role in annotator.roles)]
+    """Name the annotators that a model pack can run, in table order.
+
+    The pack's further image-text models come right after the main one, under their roles' names.
+    """
+    names: list[str] = []
+    for name in ANNOTATORS:
+        if all(role in models for role in build_annotator(name, models, Options()).roles):
+            names.append(name)
+        if name == "clip":
+            names += [role for role in models if role.startswith(EXTRA_IMAGE_TEXT)]
+    return names
+
+
+def build_annotator(name: str, models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    """Build an annotator of the table, or that of a further image-text model; load nothing."""
+    if name in ANNOTATORS:
+        return ANNOTATORS[name](models, options)
+    from curate.annotators.clip_score import ClipScore
+
+    return ClipScore(models, name, options)
+
+
+def is_annotator(name: str) -> bool:
+    """Tell whether an annotator may have such a name, whatever the pack."""
+    return name in ANNOTATORS or is_image_text_role(name.replace("image_text", ""))
 
 
 def measure(annotator: Annotator, batch: Batch) -> dict[str, Column]:
@@ -116,76 +167,139 @@ def _measure_one(annotator: Annotator, batch: Batch) -> Mapping[str, Column] | N
         return None
 
 
-def _pixels(models: Mapping[str, ModelRef]) -> Annotator:
+def _pixels(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.pixels import Pixels
 
     return Pixels()
 
 
-def _hashes(models: Mapping[str, ModelRef]) -> Annotator:
+def _hashes(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.hashes import Hashes
 
     return Hashes()
 
 
-def _phash(models: Mapping[str, ModelRef]) -> Annotator:
+def _phash(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.phash import PerceptualHash
 
-    return PerceptualHash()
+    return PerceptualHash(options.hash_spec)
 
 
-def _caption_text(models: Mapping[str, ModelRef]) -> Annotator:
+def _pdq(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.pdq import Pdq
+
+    return Pdq(dihedral=options.pdq_dihedral)
+
+
+def _caption_text(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.caption_text import CaptionText
 
     return CaptionText()
 
 
-def _clip(models: Mapping[str, ModelRef]) -> Annotator:
+def _caption_repair(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.caption_repair import CaptionRepair
+
+    return CaptionRepair()
+
+
+def _language(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.language import LanguageId
+
+    return LanguageId(models)
+
+
+def _toxicity(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.toxicity import Toxicity
+
+    return Toxicity(models)
+
+
+def _clip(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.clip_score import ClipScore
 
-    return ClipScore(models)
+    return ClipScore(models, options=options)
 
 
-def _aesthetic(models: Mapping[str, ModelRef]) -> Annotator:
+def _aesthetic(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.head_score import HeadScore
 
     return HeadScore("aesthetic", models)
 
 
-def _watermark(models: Mapping[str, ModelRef]) -> Annotator:
+def _aesthetic_v1(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.head_score import HeadScore
 
-    return HeadScore("watermark", models)
+    return HeadScore("aesthetic_v1", models)
 
 
-def _text_overlay(models: Mapping[str, ModelRef]) -> Annotator:
+def _watermark(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    return _head_or_picture_score("watermark", models)
+
+
+def _text_overlay(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.head_score import HeadScore
 
     return HeadScore("text_overlay", models)
 
 
-def _nsfw(models: Mapping[str, ModelRef]) -> Annotator:
-    from curate.annotators.nsfw import Nsfw
-
-    return Nsfw(models)
+def _nsfw(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    return _head_or_picture_score("nsfw", models)
 
 
-def _text_area(models: Mapping[str, ModelRef]) -> Annotator:
+def _nudenet(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.picture_score import PictureScore
+
+    return PictureScore("nudenet", models)
+
+
+def _head_or_picture_score(name: str, models: Mapping[str, ModelRef]) -> Annotator:
+    """Build what the pack's model needs: a head reads embeddings, any other model pictures."""
+    from curate.annotators.head_score import HeadScore
+    from curate.annotators.picture_score import PictureScore
+    from curate.models.picture_scores import LOADERS
+
+    scores_pictures = name in models and models[name].kind in LOADERS
+    return PictureScore(name, models) if scores_pictures else HeadScore(name, models)
+
+
+def _text_area(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.text_area import TextArea
 
     return TextArea(models)
 
 
-ANNOTATORS: Mapping[str, Callable[[Mapping[str, ModelRef]], Annotator]] = {
+def _ocr(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.ocr import Ocr
+
+    return Ocr(models)
+
+
+def _faces(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.faces import Faces
+
+    return Faces(models)
+
+
+ANNOTATORS: Mapping[str, Callable[[Mapping[str, ModelRef], Options], Annotator]] = {
     "pixels": _pixels,
     "hashes": _hashes,
     "phash": _phash,
+    "pdq": _pdq,
     "caption_text": _caption_text,
+    "caption_repair": _caption_repair,
+    "language": _language,
+    "toxicity": _toxicity,  # reads language.code
     "clip": _clip,
-    "aesthetic": _aesthetic,  # reads clip.image_embedding
-    "watermark": _watermark,  # reads clip.image_embedding
-    "text_overlay": _text_overlay,  # reads clip.image_embedding
-    "nsfw": _nsfw,
+    "aesthetic": _aesthetic,  # the heads read clip.image_embedding or that of another model
+    "aesthetic_v1": _aesthetic_v1,
+    "watermark": _watermark,  # a head, or a network of its own
+    "text_overlay": _text_overlay,
+    "nsfw": _nsfw,  # a head, or a network of its own
+    "nudenet": _nudenet,
     "text_area": _text_area,
+    "ocr": _ocr,  # reads text_area.boxes
+    "faces": _faces,
 }
-"""Name to builder, in the order in which they run; a builder takes the pack and loads nothing."""
+"""Name to builder, in the order in which they run; a builder takes the pack and the
+options and loads nothing."""

@@ -8,7 +8,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curate.annotators.table import ANNOTATORS, Annotator, Batch, Column, measure, runnable
+from curate.annotators.table import (
+    ANNOTATORS,
+    Annotator,
+    Batch,
+    Column,
+    Options,
+    measure,
+    runnable,
+)
 from curate.core.errors import SampleError
 from curate.models.packs import ROLES, ModelRef
 
@@ -81,7 +89,8 @@ def test_taking_one_sample_takes_its_columns_too() -> None:
 
 
 def test_without_models_only_the_cheap_annotators_run() -> None:
-    assert runnable({}) == ["pixels", "hashes", "phash", "caption_text"]
+    cheap = ["pixels", "hashes", "phash", "pdq", "caption_text", "caption_repair"]
+    assert runnable({}) == cheap
 
 
 def test_heads_need_the_model_whose_embeddings_they_read() -> None:
@@ -95,13 +104,13 @@ def test_a_full_pack_runs_everything_in_table_order() -> None:
 
 @pytest.mark.parametrize("name", list(ANNOTATORS))
 def test_columns_carry_the_annotators_name(name: str) -> None:
-    annotator = ANNOTATORS[name](PACK)
+    annotator = ANNOTATORS[name](PACK, Options())
     assert annotator.name == name
     assert all(column.startswith(f"{name}.") for column in annotator.columns)
 
 
 def test_no_two_annotators_write_the_same_column() -> None:
-    names = [column for build in ANNOTATORS.values() for column in build(PACK).columns]
+    names = [column for build in ANNOTATORS.values() for column in build(PACK, Options()).columns]
     assert len(names) == len(set(names))
 
 

@@ -1,0 +1,150 @@
+"""Compute the PDQ hash of a full picture, 256 bits, and its quality, 0..100.
+
+    canonical picture [H, W, 3] -> luminance, tent-filtered and sampled on 64 x 64 points
+                                -> quality: how many strong gradients
+                                -> 16 x 16 lowest frequencies but the mean -> bits above the median
+
+Filter and sampling are linear, so both are one product with a banded matrix on each side; only the
+64 x 64 points that are needed are ever computed. This gives the library's bits (`pdqhash`, the
+oracle of the tests) at a tenth of its time. A smaller copy would be cheap as well, but it moves the
+hash by 6 bits (at most 24) at 512 px and by 22 (at most 76) at 256 px, of 31 that make a match.
+
+Source: Dalins, Wilson and Boudry, "PDQ & TMK + PDQF: a test drive of Facebook's perceptual hashing
+algorithms" (arXiv 1912.07745), and ThreatExchange's hashing.pdf and pdq/cpp, whose rounding rules
+are followed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GRID = 64  # points a side
+_MIN_SIDE_PX = 5  # below, the hash is all zeros with quality 0
+_LUMA = np.array([0.299, 0.587, 0.114])
+_QUALITY_SCALE = 90  # gradient sum of quality 1
+# Chosen by us: 1e-6 of a luminance level. Coefficients that are equal by a picture's symmetry come
+# out of floating point with differences of 1e-12; without this, noise would choose their bits.
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """Hold what hash and quality are read from.
+
+    Args:
+        frequencies: [16, 16], float64; [i, j] is vertical frequency i + 1, horizontal j + 1.
+        quality: 0..100; ThreatExchange advises not to match below 50.
+    """
+
+    frequencies: NDArray[np.float64]
+    quality: int
+
+
+def measure_spectrum(pixels: NDArray[np.uint8]) -> Spectrum:
+    """Measure a picture: uint8 [H, W, 3]."""
+    if min(pixels.shape[:2]) < _MIN_SIDE_PX:
+        return Spectrum(frequencies=np.zeros((16, 16)), quality=0)
+    points = sample_luminance(pixels)
+    return Spectrum(
+        frequencies=np.round(_DCT @ points @ _DCT.T, _DECIMALS),
+        quality=measure_quality(points),
+    )
+
+
+def pack_hash(frequencies: NDArray[np.float64]) -> bytes:
+    """Set the bits of the frequencies above the median, the 128th smallest: 32 bytes.
+
+    Their hex text is ThreatExchange's: bit 16 i + j of the hash is frequency [i, j], and the
+    highest bit is written first.
+    """
+    bits = frequencies > np.sort(frequencies, axis=None)[127]
+    return np.packbits(bits.ravel()[::-1]).tobytes()
+
+
+def turn_and_flip(frequencies: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Give the frequencies of the eight turned and flipped pictures; none is opened again.
+
+    Returns:
+        As it is; turned by 90, 180, 270 degrees counter-clockwise; flipped upside down, left to
+        right, along the main and along the other diagonal: the library's order.
+    """
+    mirrored = frequencies * _SIGNS  # columns in reverse
+    inverted = frequencies * _SIGNS[:, None]  # rows in reverse
+    return [
+        frequencies,
+        mirrored.T,
+        mirrored * _SIGNS[:, None],
+        inverted.T,
+        inverted,
+        mirrored,
+        frequencies.T,
+        (mirrored * _SIGNS[:, None]).T,
+    ]
+
+
+def sample_luminance(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Filter a picture by two box passes a side and take 64 x 64 points: float64, 0..255."""
+    height, width = pixels.shape[:2]
+    if height == width == _GRID:
+        return pixels.astype(np.float64) @ _LUMA
+    rows = pixels.reshape(height, -1)
+    bands = _bands(height)
+    sampled = np.empty((_GRID, rows.shape[1]))
+    for point, (first, weights) in enumerate(bands):
+        np.matmul(
+            weights, rows[first : first + len(weights)].astype(np.float64), out=sampled[point]
+        )
+    luminance = sampled.reshape(_GRID, width, 3) @ _LUMA
+    return luminance @ _dense(_bands(width), width).T
+
+
+def measure_quality(points: NDArray[np.float64]) -> int:
+    """Count gradients of [64, 64] in whole hundredths of the range: 0..100."""
+    total = 0
+    for axis in (0, 1):
+        steps = np.trunc(np.diff(points, axis=axis) * 100 / 255)
+        total += int(np.abs(steps).sum())
+    return min(100, total // _QUALITY_SCALE)
+
+
+@lru_cache(maxsize=256)  # a few sizes make most of the web's pictures; 64 short arrays each
+def _bands(length: int) -> list[tuple[int, NDArray[np.float64]]]:
+    """Give first line and weights of each of the 64 points along a side of `length` pixels."""
+    bands: list[tuple[int, NDArray[np.float64]]] = []
+    for point in range(_GRID):
+        center = (2 * point + 1) * length // (2 * _GRID)
+        outer = range(*_window(center, length))
+        inner = [_window(line, length) for line in outer]
+        first, last = inner[0][0], inner[-1][1]
+        weights = np.zeros(last - first)
+        for start, stop in inner:
+            weights[start - first : stop - first] += 1 / ((stop - start) * len(outer))
+        bands.append((first, weights))
+    return bands
+
+
+def _window(center: int, length: int) -> tuple[int, int]:
+    """Give the lines that one box pass averages at `center`: [start, stop), cut at the edges.
+
+    The box is 1 / 128 of the side, rounded up; an even box reaches one line further to the end.
+    """
+    size = -(-length // (2 * _GRID))
+    after = (size + 2) // 2
+    return max(0, center - (size - after)), min(length, center + after)
+
+
+def _dense(bands: list[tuple[int, NDArray[np.float64]]], length: int) -> NDArray[np.float64]:
+    matrix = np.zeros((_GRID, length))
+    for point, (first, weights) in enumerate(bands):
+        matrix[point, first : first + len(weights)] = weights
+    return matrix
+
+
+_DCT = np.sqrt(2 / _GRID) * np.cos(
+    np.pi / (2 * _GRID) * np.arange(1, 17)[:, None] * (2 * np.arange(_GRID) + 1)
+)  # [16, 64]
+_SIGNS = np.where(np.arange(16) % 2 == 0, -1.0, 1.0)  # odd frequencies change sign when mirrored
