@@ -12,18 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.core.commit import Output, commit
+from curate.core.engine import Outcome, run_stage
 from curate.core.errors import ConfigError, DataError, ShardError
+from curate.core.executor import InlineExecutor
 from curate.core.manifest import Identity
 from curate.core.schema import OK, make_key
-from curate.core.shard import ShardWriter
+from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import plain_config
 from curate.core.store import LocalStore
 from curate.stages.bucket import SIZES, SIZES_SCHEMA
 from curate.stages.dedup import DEDUP_SCHEMA
-from curate.stages.filter_config import Bounds, FilterConfig
+from curate.stages.filter import FilterStage
+from curate.stages.filter_config import Bounds, FilterConfig, Languages
 from curate.stages.recaption import CAPTION_SCHEMA
 from curate.stages.verdicts import VERDICT_SCHEMA
-from pipelines.inspect import RUN_FILE
+from pipelines.inspect import RUN_FILE, tell_story
 from pipelines.ledger import LEDGER, LEDGER_SCHEMA, describe_ledger, write_ledger
 
 STATUS_SCHEMA = pa.schema(
@@ -266,3 +269,86 @@ def test_verdicts_of_other_samples_are_refused_and_the_old_ledger_stays(tmp_path
         write_ledger(LocalStore(tmp_path))
     assert (tmp_path / LEDGER).read_bytes() == before
     assert not (tmp_path / ".work").exists()
+
+
+def make_judged(out: Path, config: FilterConfig, columns: Mapping[str, Sequence[Any]]) -> Path:
+    """Run filter over one shard of measured columns."""
+    keys = [SMALL, OFF, BLANK, TWIN][: len(next(iter(columns.values())))]
+    rows = [
+        {"key": key, **{name: values[row] for name, values in columns.items()}}
+        for row, key in enumerate(keys)
+    ]
+    fields = [(name, pa.string() if name == "language.code" else pa.float64()) for name in columns]
+    finish(out / "annotate", "00000", pa.schema([*STATUS_SCHEMA, *fields]), rows)
+    own = ShardSet(out / "filter")
+    stage = FilterStage(config, {"annotate": ShardSet(out / "annotate")}, {}, 0, own=own)
+    run_stage(stage, Output(store=LocalStore(out / "filter")), InlineExecutor(), Silent())
+    (out / RUN_FILE).write_text(json.dumps({"pipeline": "base", "stages": ["annotate", "filter"]}))
+    return out
+
+
+class Silent:
+    def start(self, stage: str, *, todo: int, done: int) -> None: ...
+
+    def advance(self, outcome: Outcome) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+LANGUAGES = {"clip.similarity": [0.27, 0.25, None, 0.9], "language.code": ["en", "de", "de", None]}
+
+
+def test_the_threshold_is_the_one_of_the_samples_language(tmp_path: Path) -> None:
+    config = FilterConfig(similarity=Bounds(min=0.26, by_language={"en": 0.28}))
+    assert ledger(make_judged(tmp_path, config, LANGUAGES), "filter") == [
+        (SMALL, "similarity", 0.27, ">= 0.28 (en)", "dropped", "00000"),
+        (OFF, "similarity", 0.25, ">= 0.26", "dropped", "00000"),
+        (BLANK, "unmeasured.similarity", None, ">= 0.26", "dropped", "00000"),
+        (TWIN, "unmeasured.similarity", 0.9, "by language", "dropped", "00000"),
+    ]
+
+
+def test_a_share_shows_the_score_that_it_came_to(tmp_path: Path) -> None:
+    columns = {"clip.similarity": [0.1, 0.4, 0.3, 0.2]}
+    config = FilterConfig(similarity=Bounds(top_frac=0.5))
+    assert ledger(make_judged(tmp_path, config, columns), "filter", all_rules=True) == [
+        (SMALL, "similarity", 0.1, ">= 0.3 (best 0.5)", "dropped", "00000"),
+        (OFF, "similarity", 0.4, ">= 0.3 (best 0.5)", "kept", "00000"),
+        (BLANK, "similarity", 0.3, ">= 0.3 (best 0.5)", "kept", "00000"),
+        (TWIN, "similarity", 0.2, ">= 0.3 (best 0.5)", "dropped", "00000"),
+    ]
+
+
+def test_conditions_and_languages_have_a_threshold_and_no_score(tmp_path: Path) -> None:
+    config = FilterConfig(language=Languages(keep=["de"]), where="similarity > 0.25")
+    assert ledger(make_judged(tmp_path, config, LANGUAGES), "filter", all_rules=True) == [
+        (SMALL, "language", None, "in de", "dropped", "00000"),
+        (SMALL, "where", None, "similarity > 0.25", "kept", "00000"),
+        (OFF, "language", None, "in de", "kept", "00000"),
+        (OFF, "where", None, "similarity > 0.25", "dropped", "00000"),
+        (BLANK, "language", None, "in de", "kept", "00000"),
+        (BLANK, "unmeasured.where", None, "similarity > 0.25", "dropped", "00000"),
+        (TWIN, "unmeasured.language", None, "in de", "dropped", "00000"),
+        (TWIN, "where", None, "similarity > 0.25", "kept", "00000"),
+    ]
+
+
+def test_why_tells_every_threshold_that_was_in_force(tmp_path: Path) -> None:
+    config = FilterConfig(
+        similarity=Bounds(top_frac=0.5, within="language", by_language={"en": 0.28}),
+        language=Languages(keep=["en"]),
+        where="similarity > 0.2 and similarity < 0.26",
+    )
+    out = LocalStore(make_judged(tmp_path, config, LANGUAGES))
+    story = dict(tell_story(out, SMALL))["filter"]
+    assert [line for line in story if "threshold" in line] == [
+        "threshold language in en: passes",
+        "threshold similarity >= 0.28 (en), got 0.27: fails",
+        "threshold where similarity > 0.2 and similarity < 0.26: fails",
+        "  threshold where similarity > 0.2: passes",
+        "  threshold where similarity < 0.26: fails",
+    ]
+    story = dict(tell_story(out, OFF))["filter"]
+    assert "threshold similarity >= 0.25 (best 0.5 of de), got 0.25: passes" in story
+    story = dict(tell_story(out, TWIN))["filter"]
+    assert "threshold similarity by language, got 0.9: unmeasured" in story

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import pyarrow as pa
 import pytest
 
 from curate.core.commit import Output, commit
+from curate.core.engine import Outcome, run_stage
 from curate.core.errors import ConfigError, DataError
+from curate.core.executor import InlineExecutor
 from curate.core.manifest import SUMMARY, Identity, Task
 from curate.core.schema import OK, make_key
 from curate.core.shard import ShardSet, ShardWriter
@@ -57,7 +61,10 @@ def make_run(
         {
             "key": [make_key(str(row)) for row in range(num_rows)],
             "status": list(statuses) or [OK] * num_rows,
-            **{RULES[rule].column: pa.array(values, pa.float32()) for rule, values in columns.items()},
+            **{
+                RULES[rule].column: pa.array(values, pa.float32())
+                for rule, values in columns.items()
+            },
         }
     )
     config = FilterConfig(**bounds)
@@ -264,3 +271,131 @@ def test_many_combinations_are_cut_in_print_and_whole_in_csv(tmp_path: Path) -> 
     assert rows[0] == "filter.similarity.min,filter.nsfw.max,kept,kept_frac"
     assert rows[5] == "0.0,0.5,1,0.5"
     assert len(rows) == 101
+
+
+def run_filter(out: Path, table: pa.Table, config: FilterConfig) -> None:
+    """Run filter over three shards of a table, as the engine does."""
+    size = -(-table.num_rows // 3)
+    for index in range(3):
+        finish(out / "annotate", f"{index:05d}", table.slice(index * size, size))
+    own = ShardSet(out / "filter")
+    stage = FilterStage(config, {"annotate": ShardSet(out / "annotate")}, {}, 0, own=own)
+    run_stage(stage, Output(store=LocalStore(out / "filter")), InlineExecutor(), Silent())
+    (out / RUN_FILE).write_text(json.dumps({"pipeline": "base", "stages": ["annotate", "filter"]}))
+
+
+class Silent:
+    def start(self, stage: str, *, todo: int, done: int) -> None: ...
+
+    def advance(self, outcome: Outcome) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+COLUMNS = {"similarity": "clip.similarity", "nsfw": "nsfw.score"}
+
+
+def count_survivors(
+    rows: Sequence[Mapping[str, Any]], bounds: Mapping[str, Bounds], mode: str
+) -> int:
+    """Judge row by row, the plain way."""
+    kept = [row for row in rows if row["status"] == OK]
+    for rule, item in bounds.items():
+        cuts = plain_cuts(rows, rule, item, mode)
+        kept = [row for row in kept if passes(row, rule, item, cuts)]
+    return len(kept)
+
+
+def plain_cuts(
+    rows: Sequence[Mapping[str, Any]], rule: str, bounds: Bounds, mode: str
+) -> dict[str, float]:
+    """Sort the scores of each language, or of all, and take the last one in the share."""
+    groups: dict[str, list[float | None]] = {}
+    for row in rows:
+        code = row["language.code"] if bounds.within else ""
+        if row["status"] == OK and code is not None and bounds.top_frac is not None:
+            groups.setdefault(code, []).append(row[COLUMNS[rule]])
+    cuts: dict[str, float] = {}
+    for code, scores in groups.items():
+        best_first = sorted((x for x in scores if x is not None), reverse=rule == "similarity")
+        share = bounds.top_frac or 1.0
+        exact = math.ceil(round(share * len(best_first), 9)) - 1
+        place = exact if mode == "exact" else int(share * len(scores))
+        cuts[code] = best_first[min(place, len(best_first) - 1)]
+    return cuts
+
+
+def passes(row: Mapping[str, Any], rule: str, bounds: Bounds, cuts: Mapping[str, float]) -> bool:
+    score, code = row[COLUMNS[rule]], row["language.code"]
+    if score is None or (code is None and (bounds.by_language or bounds.within)):
+        return False
+    low, high = bounds.min, bounds.max
+    if rule == "similarity":
+        low = bounds.by_language.get(code, low)
+    else:
+        high = bounds.by_language.get(code, high)
+    fits = (low is None or score >= low) and (high is None or score <= high)
+    cut = cuts.get(code if bounds.within else "", None)
+    if cut is None:
+        return fits
+    return fits and (score >= cut if rule == "similarity" else score <= cut)
+
+
+def replaced(bounds: Mapping[str, Bounds], key: str, value: float) -> dict[str, Bounds]:
+    """Set one key of the config, as the command line would."""
+    _, rule, end, *code = key.split(".")
+    old = bounds.get(rule, Bounds())
+    change = {end: value} if not code else {end: {**old.by_language, code[0]: value}}
+    return {**bounds, rule: dataclasses.replace(old, **change)}
+
+
+@pytest.mark.parametrize("mode", ["exact", "datacomp"])
+@pytest.mark.parametrize(
+    ("run", "swept"),
+    [
+        ({"similarity": Bounds(min=0.3, by_language={"en": 0.5})},
+         {"filter.similarity.min": (0.1, 0.4), "filter.similarity.by_language.en": (0.2, 0.8)}),
+        ({"similarity": Bounds(min=0.3)},
+         {"filter.similarity.by_language.de": (0.2, 0.8), "filter.similarity.min": (0.1, 0.4),
+          "filter.similarity.max": (0.6, 0.9)}),
+        ({"nsfw": Bounds(max=0.5, by_language={"en": 0.9})},
+         {"filter.nsfw.max": (0.2, 0.6), "filter.nsfw.by_language.fr": (0.1, 0.7),
+          "filter.nsfw.min": (0.1, 0.3)}),
+        ({"similarity": Bounds(top_frac=0.5), "nsfw": Bounds(max=0.9)},
+         {"filter.similarity.top_frac": (0.05, 0.3, 1.0), "filter.nsfw.top_frac": (0.1, 0.6)}),
+        ({"similarity": Bounds(min=0.2, top_frac=0.5, within="language", by_language={"en": 0.6})},
+         {"filter.similarity.top_frac": (0.1, 0.7), "filter.similarity.min": (0.1, 0.5),
+          "filter.similarity.by_language.en": (0.3, 0.9)}),
+        ({"similarity": Bounds(top_frac=0.5, within="language"), "nsfw": Bounds(max=0.7)},
+         {"filter.nsfw.max": (0.3, 0.8), "filter.similarity.max": (0.4, 0.8)}),
+    ],
+)  # fmt: skip
+def test_a_sweep_counts_what_runs_with_these_keys_keep(
+    tmp_path: Path, run: dict[str, Bounds], swept: dict[str, tuple[float, ...]], mode: str
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = {
+        name: [None if rng.random() < 0.1 else round(float(rng.random()), 1) for _ in range(150)]
+        for name in ("clip.similarity", "nsfw.score")
+    }
+    table = pa.table(
+        {
+            "key": [make_key(str(row)) for row in range(150)],
+            "status": rng.choice([OK, OK, OK, "http_404"], 150).tolist(),
+            **{name: pa.array(values, pa.float64()) for name, values in scores.items()},
+            "language.code": pa.array(rng.choice(["en", "de", "fr", "it", None], 150).tolist()),
+        }
+    )
+    run_filter(tmp_path, table, FilterConfig(**run, quantile_mode=mode))
+    texts = [f"{key}={','.join(map(str, values))}" for key, values in swept.items()]
+    found = sweep(LocalStore(tmp_path), texts)
+    rows = table.to_pylist()
+    assert found.num_kept == count_survivors(rows, run, mode)
+    for key, values in swept.items():
+        expected = [count_survivors(rows, replaced(run, key, value), mode) for value in values]
+        assert found.kept[key].tolist() == expected
+    for places in itertools.product(*(range(len(values)) for values in swept.values())):
+        chosen = run
+        for (key, values), place in zip(swept.items(), places, strict=True):
+            chosen = replaced(chosen, key, values[place])
+        assert found.combinations[places] == count_survivors(rows, chosen, mode)
