@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,7 @@ from curate.sources.config import IngestConfig
 from curate.sources.row_block import RowBlock, text_of
 from curate.sources.row_table import SizedReader, Span, Table
 from curate.sources.table import RawSample
+from curate.sources.table_presets import NOT_CHECKED
 
 _READ_ROWS = 16  # chosen by us: pictures in memory at once
 _IMAGE_NAMES = (
@@ -72,6 +74,9 @@ class ImageTableSource:
         image_column: as `find_image_column` gives it.
         config: names of further columns, rows per shard.
         roots: folders whose files a cell may name instead of holding bytes.
+
+    Raises:
+        DataError: there is no column of the name `ingest.sha256_column`.
     """
 
     def __init__(
@@ -81,6 +86,12 @@ class ImageTableSource:
         self._image = image_column
         self._config = config
         self._roots = [root.resolve() for root in roots]
+        names, wanted = table.reader(0).names, config.sha256_column
+        if wanted not in ("", NOT_CHECKED, *names):
+            raise DataError(
+                f"{table.place}: column {wanted!r} must exist, got {', '.join(names)}; "
+                "set ingest.sha256_column=NAME"
+            )
 
     def plan(self) -> Sequence[Task]:
         """List tasks; an input digest covers the row range and its part's size and time or ETag.
@@ -142,53 +153,64 @@ class ImageTableSource:
         part = self._table.parts[span.part].name
         reader = self._table.reader(span.part)
         assert isinstance(reader, SizedReader), "the plan refused other readers"
-        columns = _Columns(reader.schema, self._image, self._config)
+        columns = _find_columns(reader.schema, self._image, self._config)
         captions = [_caption(value) for value in block.values(columns.caption)]
-        texts = zip(*(block.texts(name) for name in columns.texts), strict=True)
-        fields = block.fields(columns.taken(captions, block))
-        members = [{name: block.values(name)} for name in columns.members]
-        for index, (cell, (url, license_, own)) in enumerate(
-            zip(block.values(self._image), texts, strict=True)
-        ):
-            data = _read_cell(cell, self._roots)
-            name = f"{part}#{span.first + index}"
+        texts = list(zip(*(block.texts(name) for name in columns.texts), strict=True))
+        fields = block.fields({self._image, *columns.texts, *columns.members})
+        members = {name: block.values(name) for name in columns.members}
+        for index, cell in enumerate(block.values(self._image)):
+            url, license_, source_key, sha256 = texts[index]
+            data, place = _read_cell(cell, self._roots), str(span.first + index)
+            if fields[index].get(columns.caption) == captions[index]:
+                del fields[index][columns.caption]  # a list of captions stays beside its first
             yield RawSample(
-                key=make_key(data or b"", part, str(span.first + index)),
+                key=make_key(data or b"", part, place),
                 row=start + index,
                 url=url,
                 caption=captions[index],
-                source=name,
+                source=f"{part}#{place}",
                 license=license_,
-                source_key=own,
+                source_key=source_key,
                 fields=fields[index],
-                members=_members({n: v[index] for one in members for n, v in one.items()}),
+                members=_members({name: cells[index] for name, cells in members.items()}),
+                expected_sha256=sha256.strip().lower(),
                 data=data,
                 status="ok" if data is not None else "no_picture",
                 error="" if data is not None else f"column {self._image} is empty",
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
-    """Say which columns of a part mean what; "" where there is none."""
+    """Say which columns of a part mean what; "" where there is none.
 
-    def __init__(self, schema: pa.Schema, image: str, config: IngestConfig) -> None:
-        names = schema.names
-        self.image = image
-        known = (config.caption_column, *_CAPTION_NAMES)
-        self.caption = next((n for n in known if n in names and n != image), "")
-        url = next((n for n in (config.url_column, "url", "URL") if n in names), "")
-        license_ = config.license_column if config.license_column in names else ""
-        own = next((n for n in _OWN_NAMES if n in names), "")
-        self.texts = (url, license_, own)
-        self.members = [
+    Args:
+        caption: texts, or lists of them.
+        texts: URL, licence, the source's own key, sha256.
+        members: further columns of bytes.
+    """
+
+    caption: str
+    texts: tuple[str, str, str, str]
+    members: tuple[str, ...]
+
+
+def _find_columns(schema: pa.Schema, image: str, config: IngestConfig) -> _Columns:
+    def first(*names: str) -> str:
+        return next((name for name in names if name in schema.names and name != image), "")
+
+    return _Columns(
+        caption=first(config.caption_column, *_CAPTION_NAMES),
+        texts=(
+            first(config.url_column, "url", "URL"),
+            first(config.license_column),
+            first(*_OWN_NAMES),
+            first(config.sha256_column),
+        ),
+        members=tuple(
             item.name for item in schema if item.name != image and _holds_bytes(item.type)
-        ]
-
-    def taken(self, captions: Sequence[str], block: RowBlock) -> frozenset[str]:
-        """Give the columns that are no fields; a list of captions is one beside its first."""
-        is_whole = block.texts(self.caption) == list(captions)
-        caption = [self.caption] if is_whole else []
-        return frozenset([self.image, *self.texts, *self.members, *caption])
+        ),
+    )
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -211,10 +233,12 @@ def _read_cell(cell: Any, roots: Sequence[Path]) -> bytes | None:
         return cell or None
     if cell["bytes"]:
         return cell["bytes"]
-    path = Path(cell.get("path") or "").resolve()
-    if any(path.is_relative_to(root) for root in roots) and path.is_file():
-        return path.read_bytes()
-    return None
+    name = cell.get("path") or ""
+    if not roots or "\0" in name:
+        return None
+    path = Path(name).resolve()
+    is_inside = any(path.is_relative_to(root) for root in roots)
+    return path.read_bytes() if is_inside and path.is_file() else None
 
 
 def _members(cells: Mapping[str, Any]) -> dict[str, bytes]:

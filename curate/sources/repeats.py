@@ -1,7 +1,7 @@
 """Find rows whose url and caption an earlier row has, in 10 bytes of memory a row.
 
-A key is 80 bits. They are kept as columns of 64 and 16 bits and sorted a sixteenth at a time, so
-ten million rows take 100 MB, and a billion 10 GB, where a Python set takes nine times as much.
+A key is 80 bits. They are kept as columns of 64 and 16 bits and sorted a sixteenth at a time: ten
+million rows take 100 MB, 180 MB while they are searched, where a Python set takes 720 MB.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class RepeatFinder:
         """Give the rows whose key an earlier row has, in order."""
         if not self._high:
             return np.empty(0, np.int64)
-        high, low = np.concatenate(self._high), np.concatenate(self._low)
-        self._high, self._low = [high], [low]
+        self._high = [high := np.concatenate(self._high)]  # one after the other: less at once
+        self._low = [low := np.concatenate(self._low)]
         found = [_repeats(high, low, part) for part in range(_SLICES)]
         return np.sort(np.concatenate(found))
 
@@ -55,7 +55,8 @@ def _repeats(
     high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint16], part: int
 ) -> npt.NDArray[np.int64]:
     """Find the repeats among the keys of one sixteenth of all keys."""
-    rows = np.flatnonzero((high >> np.uint64(60)) == part)
+    bounds = [part * 2**60, (part + 1) * 2**60 - 1]
+    rows = np.flatnonzero((high >= np.uint64(bounds[0])) & (high <= np.uint64(bounds[1])))
     order = rows[np.lexsort((low[rows], high[rows]))]  # stable: earlier rows stay first
     same = (high[order[1:]] == high[order[:-1]]) & (low[order[1:]] == low[order[:-1]])
     return order[1:][same]

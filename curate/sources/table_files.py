@@ -25,7 +25,7 @@ _COPY_BYTES = 2**28  # chosen by us: a larger remote parquet file is read by ran
 
 def table_kind(name: str) -> str:
     """Give the ending that says how a file is read, e.g. ".csv" of "a.csv.gz"; "" for no table."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(name.lower())
     if path.suffix in COMPRESSIONS:
         path = path.with_suffix("")
         return path.suffix if path.suffix in _TEXTS else ""
@@ -45,6 +45,9 @@ def table_parts(names: Sequence[str], place: str) -> list[str]:
     shown = [name for name in names if not name.startswith((".", "_"))]
     parts = [name for name in shown if table_kind(name) in _PART_SUFFIXES]
     kinds = sorted({table_kind(name) for name in parts})
+    if len(kinds) > 1 and ".txt" in kinds:  # a README.txt beside the parts
+        kinds.remove(".txt")
+        parts = [name for name in parts if table_kind(name) != ".txt"]
     if len(kinds) > 1:
         raise DataError(
             f"{place}: must hold tables of one kind, got {', '.join(kinds)}; "

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curate.core.errors import DataError
 
-COMPRESSIONS = (".gz", ".bz2", ".zst")
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # ending -> Arrow's name
 _MAX_LINE_BYTES = 2**20  # chosen by us: a longer line is no row of a table of URLs
 _BUFFER_BYTES = 2**20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -19,7 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 
 def open_bytes(path: Path) -> io.BufferedReader:
     """Open a file; a name that ends in .gz, .bz2 or .zst is decompressed."""
-    compression = "detect" if path.suffix in COMPRESSIONS else None
+    compression = COMPRESSIONS.get(path.suffix.lower())
     return io.BufferedReader(pa.input_stream(str(path), compression=compression), _BUFFER_BYTES)
 
 

@@ -120,6 +120,7 @@ def test_other_columns_survive_as_fields_and_members(tmp_path: Path) -> None:
     table = table_of(
         [b"x", b"y"],
         captions=[["one", "two"], []],
+        md=["ABCD", None],
         license=["CC0", None],
         id=pa.array([12, 13]),
         url=["http://a.test/1.jpg", None],
@@ -128,7 +129,8 @@ def test_other_columns_survive_as_fields_and_members(tmp_path: Path) -> None:
         latent=pa.array([b"raw", None], pa.binary()),
     )
     pq.write_table(table, tmp_path / "t.parquet")
-    first, second = read(tmp_path / "t.parquet")
+    first, second = read(tmp_path / "t.parquet", sha256_column="md")
+    assert (first.expected_sha256, second.expected_sha256) == ("abcd", "")
     assert (first.caption, first.license, first.source_key) == ("one", "CC0", "12")
     assert first.url == "http://a.test/1.jpg"
     assert first.fields == {"captions": ["one", "two"], "label": 3}
@@ -159,6 +161,8 @@ def test_the_image_column_is_found_or_named(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "t.parquet")
     assert read(tmp_path / "t.parquet")[0].data == b"b"
     assert read(tmp_path / "t.parquet", image_column="thumb")[0].data == b"t"
+    with pytest.raises(DataError, match="column 'md' must exist, got thumb, scan, text"):
+        read(tmp_path / "t.parquet", sha256_column="md")
     with pytest.raises(DataError, match="column 'text' must hold bytes, got thumb, scan, text"):
         read(tmp_path / "t.parquet", image_column="text")
 

@@ -119,10 +119,18 @@ def test_a_folder_of_parts_is_one_table_in_order_of_name(tmp_path: Path, suffix:
         extra.unlink()
     (folder / "_SUCCESS").touch()
     (folder / "README.md").write_text("LAION's parts")
+    (folder / "LICENSE.txt").write_text("CC-BY 4.0")
     for size in (2, 5, 100):
         parts, one = (read_table(p, tmp_path, shard_size=size) for p in (folder, whole))
         assert [asdict(sample) for sample in parts] == [asdict(sample) for sample in one]
         assert [sample.row for sample in parts] == list(range(11))
+
+
+def test_endings_are_known_in_capitals(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv.gz", UNFETCHED).rename(tmp_path / "T.CSV.GZ")
+    assert [s.url for s in read_table(tmp_path / "T.CSV.GZ", tmp_path)] == [
+        row["url"] for row in UNFETCHED
+    ]
 
 
 def test_a_folder_of_tables_of_two_kinds_is_refused(tmp_path: Path) -> None:
