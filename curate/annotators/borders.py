@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Chosen by us, on 138 photographs framed in black and white and saved as JPEG at quality 50 to 95:
-# JPEG noise and ringing within a bar stay below it, and unframed photographs seldom have a line
-# this plain.
+# Chosen by us on 138 photographs and wallpapers, framed and saved as JPEG at quality 50, 75 and 95:
+# none of 414 frames is missed, 92 % are right to 1 % of the side (88 % at 8 levels, 90 % at 24),
+# most others run into a plain area of the picture. Unframed, one in six has a band of over 5 %.
 TOLERANCE = 12
 
 

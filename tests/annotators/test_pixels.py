@@ -1,14 +1,17 @@
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageFilter
 
 from curate.annotators.pixels import (
-    PROXY_SIDE_PX,
+    DETAIL_SIDE_PX,
+    Pixels,
     measure_entropy,
-    measure_flatness,
+    measure_light,
     measure_pixels,
     measure_sharpness,
-    shrink,
 )
 from curate.annotators.table import Batch
 from curate.core.seed import make_rng
@@ -16,6 +19,10 @@ from curate.core.seed import make_rng
 
 def make_noise(height: int, width: int) -> Image.Image:
     return Image.fromarray(make_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def histogram(*levels: int) -> Any:
+    return np.bincount(levels, minlength=256)
 
 
 def test_size_columns_are_of_the_full_picture() -> None:
@@ -33,16 +40,22 @@ def test_aspect_does_not_tell_tall_from_wide() -> None:
 def test_a_blank_picture_has_no_entropy_contrast_or_detail() -> None:
     found = measure_pixels(Image.new("RGB", (64, 64), "white"))
     assert (found["entropy"], found["contrast"], found["blur"]) == (0.0, 0.0, 0.0)
-    assert found["flat_frac"] == 1.0
+    assert (found["brightness"], found["colorfulness"]) == (255.0, 0.0)
+    assert found["flat_frac"] == found["uniform_frac"] == found["grey_frac"] == 1.0
+    assert found["border_frac"] == 1.0
 
 
 def test_entropy_of_two_equal_halves_is_one_bit() -> None:
-    assert measure_entropy(np.array([[0, 255], [0, 255]], np.uint8)) == pytest.approx(1.0)
+    assert measure_entropy(histogram(0, 255, 0, 255)) == pytest.approx(1.0)
 
 
 def test_entropy_of_all_levels_is_eight_bits() -> None:
-    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert measure_entropy(levels) == pytest.approx(8.0)
+    assert measure_entropy(np.ones(256, np.int64)) == pytest.approx(8.0)
+
+
+def test_light_is_mean_and_standard_deviation_of_the_levels() -> None:
+    levels = make_rng(2, "levels").integers(0, 256, 1000)
+    assert measure_light(histogram(*levels)) == pytest.approx((levels.mean(), levels.std()))
 
 
 def test_contrast_of_black_and_white_halves_is_the_largest() -> None:
@@ -67,37 +80,29 @@ def test_blurring_lowers_sharpness() -> None:
 def test_the_smallest_and_thinnest_pictures_are_measured(size: tuple[int, int]) -> None:
     found = measure_pixels(Image.new("RGB", size, "red"))
     assert all(np.isfinite(value) for value in found.values())
-
-
-def test_flatness_is_the_share_of_the_most_common_colour() -> None:
-    pixels = np.zeros((10, 10, 3), np.uint8)
-    pixels[:3] = (200, 10, 90)
-    assert measure_flatness(pixels) == pytest.approx(0.7)
-
-
-def test_flatness_tells_colours_of_equal_luminance_apart() -> None:
-    pixels = np.zeros((2, 2, 3), np.uint8)
-    pixels[0], pixels[1] = (0, 0, 255), (0, 255, 0)
-    assert measure_flatness(pixels) == 0.5
-
-
-def test_shrinking_keeps_the_form_and_never_enlarges() -> None:
-    assert shrink(Image.new("RGB", (2048, 1024)), 512).size == (512, 256)
-    assert shrink(Image.new("RGB", (5000, 2)), 512).size == (512, 1)
-    assert shrink(Image.new("RGB", (100, 50)), 512).size == (100, 50)
+    assert found["border_frac"] == 1.0
+    assert found["grey_frac"] == 0.0
 
 
 def test_quality_of_a_large_copy_compares_with_the_original() -> None:
-    small = make_noise(32, 32).resize((PROXY_SIDE_PX, PROXY_SIDE_PX), Image.Resampling.BICUBIC)
-    large = small.resize((4 * PROXY_SIDE_PX, 4 * PROXY_SIDE_PX), Image.Resampling.BICUBIC)
-    one, other = measure_pixels(small), measure_pixels(large)
-    assert other["blur"] == pytest.approx(one["blur"], rel=0.15)
-    assert other["contrast"] == pytest.approx(one["contrast"], rel=0.02)
+    small = make_noise(32, 32).resize((DETAIL_SIDE_PX, DETAIL_SIDE_PX), Image.Resampling.BICUBIC)
+    side = 4 * DETAIL_SIDE_PX
+    one, other = measure_pixels(small), measure_pixels(small.resize((side, side)))
+    for column in ("blur", "contrast", "entropy", "brightness", "colorfulness", "chroma"):
+        assert other[column] == pytest.approx(one[column], rel=0.15), column
+
+
+def test_a_letterboxed_picture_shows_its_bars() -> None:
+    image = Image.new("RGB", (1000, 800), "black")
+    image.paste(make_noise(600, 1000), (0, 100))
+    found = measure_pixels(image)
+    assert found["border_top"] == pytest.approx(0.125, abs=0.004)
+    assert found["border_bottom"] == pytest.approx(0.125, abs=0.004)
+    assert found["border_left"] == found["border_right"] == 0.0
+    assert found["border_frac"] == pytest.approx(0.25, abs=0.008)
 
 
 def test_the_annotator_gives_every_column_for_every_sample() -> None:
-    from curate.annotators.pixels import Pixels
-
     annotator = Pixels()
     batch = Batch(
         keys=["a", "b"], images=[make_noise(9, 7), make_noise(5, 5)], captions=["", ""], columns={}
@@ -105,3 +110,5 @@ def test_the_annotator_gives_every_column_for_every_sample() -> None:
     found = annotator(batch)
     assert set(found) == set(annotator.columns)
     assert list(found["pixels.height"]) == [9, 5]
+    for name, values in found.items():
+        assert pa.array(list(values), annotator.columns[name]).null_count == 0
