@@ -47,6 +47,11 @@ class RuleInForce(Protocol):
         """Name the columns it reads."""
         ...
 
+    @property
+    def words(self) -> str:
+        """Spell what must hold, in languages without a threshold of their own."""
+        ...
+
     def judge(self, table: pa.Table) -> NDArray[np.uint8]:
         """Give PASSED, OUTSIDE or UNMEASURED for every row: [N]; the unmeasured never passes."""
         ...
@@ -68,6 +73,11 @@ class LanguageRule:
     name: str = LANGUAGE
     columns: tuple[str, ...] = (LANGUAGE_COLUMN,)
 
+    @property
+    def words(self) -> str:
+        """Spell the codes."""
+        return f"in {', '.join(self.keep)}"
+
     def judge(self, table: pa.Table) -> NDArray[np.uint8]:
         """Judge every row."""
         places = find_places(table[LANGUAGE_COLUMN], self.keep)
@@ -81,7 +91,7 @@ class LanguageRule:
 
     def thresholds(self, table: pa.Table) -> pa.Array:
         """Spell the codes."""
-        return pa.repeat(f"in {', '.join(self.keep)}", table.num_rows)
+        return pa.repeat(self.words, table.num_rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +106,11 @@ class WhereRule:
         """Name the columns it reads."""
         return self.expression.columns
 
+    @property
+    def words(self) -> str:
+        """Spell the condition."""
+        return self.expression.text
+
     def judge(self, table: pa.Table) -> NDArray[np.uint8]:
         """Judge every row; null is unmeasured."""
         codes = pc.if_else(evaluate(self.expression, table), PASSED, OUTSIDE)
@@ -107,7 +122,7 @@ class WhereRule:
 
     def thresholds(self, table: pa.Table) -> pa.Array:
         """Spell the condition."""
-        return pa.repeat(self.expression.text, table.num_rows)
+        return pa.repeat(self.words, table.num_rows)
 
     def parts(self) -> list[WhereRule]:
         """Give a rule for each condition that `and` joins."""
@@ -121,6 +136,11 @@ class UidRule:
     path: Path
     name: str = UIDS
     columns: tuple[str, ...] = (SOURCE_KEY,)
+
+    @property
+    def words(self) -> str:
+        """Spell the name of the list."""
+        return f"in {self.path.name}"
 
     def judge(self, table: pa.Table) -> NDArray[np.uint8]:
         """Judge every row; a source_key that is no uid is unmeasured."""
@@ -136,7 +156,7 @@ class UidRule:
 
     def thresholds(self, table: pa.Table) -> pa.Array:
         """Spell the name of the list."""
-        return pa.repeat(f"in {self.path.name}", table.num_rows)
+        return pa.repeat(self.words, table.num_rows)
 
 
 def put_in_force(config: FilterConfig, cuts: Cuts) -> list[RuleInForce]:

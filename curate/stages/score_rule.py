@@ -61,19 +61,36 @@ class ScoreRule:
         """Name the columns it reads."""
         return (self.column, LANGUAGE) if self.needs_language else (self.column,)
 
+    @property
+    def words(self) -> str:
+        """Spell what holds in other languages."""
+        return self.other.text
+
     def judge(self, table: pa.Table) -> NDArray[np.uint8]:
         """Judge every row."""
         scores = self.scores(table)
-        low: Any = self.other.low
-        high: Any = self.other.high
-        unmeasured = np.isnan(scores)
-        if self.needs_language:
-            places = self._places(table)
-            low, high = (ends[places] for ends in self._ends())
-            unmeasured |= places < 0
+        low, high = self.ends(table)
         outcomes = np.where((scores >= low) & (scores <= high), PASSED, OUTSIDE).astype(np.uint8)
-        outcomes[unmeasured] = UNMEASURED
+        outcomes[np.isnan(scores) | np.isnan(low)] = UNMEASURED
         return outcomes
+
+    def ends(self, table: pa.Table) -> tuple[Any, Any]:
+        """Give the lowest and the highest score that passes.
+
+        Returns:
+            Two numbers, or two arrays [N] where they hang on the language; NaN where it is unknown.
+        """
+        if not self.needs_language:
+            return self.other.low, self.other.high
+        places = self._places(table)
+        limits = self.limits()
+        low = np.array([*(limit.low for limit in limits), np.nan])
+        high = np.array([*(limit.high for limit in limits), np.nan])
+        return low[places], high[places]
+
+    def limits(self) -> list[Limit]:
+        """Give what holds in the languages of `by_language`, in its order, and last in others."""
+        return [*self.by_language.values(), self.other]
 
     def scores(self, table: pa.Table) -> NDArray[np.float64]:
         """Give the scores."""
@@ -81,22 +98,11 @@ class ScoreRule:
 
     def thresholds(self, table: pa.Table) -> pa.Array:
         """Spell the threshold of each row's language."""
-        texts = [limit.text for limit in self._limits()]
+        texts = [limit.text for limit in self.limits()]
         if not self.needs_language:
             return pa.repeat(texts[-1], table.num_rows)
         return pa.array([*texts, "by language"]).take(
             pa.array(self._places(table) % (len(texts) + 1))
-        )
-
-    def _limits(self) -> list[Limit]:
-        return [*self.by_language.values(), self.other]
-
-    def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give lowest and highest score at each place, and NaN at the last: no language."""
-        limits = self._limits()
-        return (
-            np.array([*(limit.low for limit in limits), np.nan]),
-            np.array([*(limit.high for limit in limits), np.nan]),
         )
 
     def _places(self, table: pa.Table) -> NDArray[np.int64]:
