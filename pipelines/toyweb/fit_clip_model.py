@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from curate.core.seed import derive_seed, make_rng
-from curate.models.clip import CONFIG_NAME, WEIGHTS_NAME
+from curate.models.open_clip_folder import CONFIG_NAME, WEIGHTS_NAME
 from curate.models.weights import seeded_weights, write_tensors
 from pipelines.toyweb.fit_alts import vocabulary
 

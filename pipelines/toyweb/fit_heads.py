@@ -21,17 +21,19 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from curate.models.clip import load_image_text
-from curate.models.heads import LinearHead, load_head, write_head
+from curate.models.heads import Head, LinearHead, load_head, write_head
 from curate.models.packs import ModelRef
 from pipelines.toyweb.fit_clip import auc
 from pipelines.toyweb.fit_data import WebPicture, web_pictures
-from pipelines.toyweb.scene import PLACES, RADII, Split
+from pipelines.toyweb.scene import PLACES, RADII
 
 logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float32]
 
-NUM_FIT = 4096
+NUM_AESTHETIC = 4096
+NUM_MARKS = 8192
+NUM_GRAY = 1024  # of them fitted in gray too: without, 1 in 5 gray pictures passes for watermarked
 NUM_MEASURE = 2048
 MARK_PENALTY = 1e-4  # weight decay of the logistic fits; chosen by us on the fit split
 AESTHETIC_PENALTY = 1e-2  # ridge; chosen by us on the fit split
@@ -64,16 +66,24 @@ def fit(out: Path, seed: int) -> dict[str, float]:
     """
     start = time.monotonic()
     ref = ModelRef(kind="open_clip", paths=(out / "clip",))
-    pictures, embeddings = _embed(ref, seed, "fit", NUM_FIT)
+    pictures = list(web_pictures(seed, NUM_MARKS, "fit", "heads"))
+    embeddings = _embed(ref, [picture.pixels for picture in pictures])
+    gray = _embed(ref, [_in_gray(picture.pixels) for picture in pictures[:NUM_GRAY]])
     for name, has_mark in MARKS.items():
         marked = np.asarray([has_mark(picture) for picture in pictures], np.float32)
-        weight, bias = fit_logistic(embeddings, marked, MARK_PENALTY)
+        weight, bias = fit_logistic(
+            np.concatenate([embeddings, gray]),
+            np.concatenate([marked, marked[:NUM_GRAY]]),
+            MARK_PENALTY,
+        )
         head = LinearHead(
             weight=weight, bias=bias, activation="sigmoid", image_text_digest=ref.digest
         )
         write_head(out / f"{name}.safetensors", head)
-    scores = np.asarray([aesthetic_rule(picture) for picture in pictures], np.float32)
-    weight, bias = fit_ridge(embeddings, scores, AESTHETIC_PENALTY)
+    scores = [aesthetic_rule(picture) for picture in pictures[:NUM_AESTHETIC]]
+    weight, bias = fit_ridge(
+        embeddings[:NUM_AESTHETIC], np.asarray(scores, np.float32), AESTHETIC_PENALTY
+    )
     write_head(
         out / "aesthetic.safetensors",
         LinearHead(weight=weight, bias=bias, activation="identity", image_text_digest=ref.digest),
@@ -158,7 +168,8 @@ def measure(out: Path, seed: int) -> dict[str, float]:
         and aesthetic_rmse against the rule.
     """
     ref = ModelRef(kind="open_clip", paths=(out / "clip",))
-    pictures, embeddings = _embed(ref, seed, "heldout", NUM_MEASURE)
+    pictures = list(web_pictures(seed, NUM_MEASURE, "heldout", "heads"))
+    embeddings = _embed(ref, [picture.pixels for picture in pictures])
     heads = {
         name: load_head(ModelRef(kind="linear_head", paths=(out / f"{name}.safetensors",)))
         for name in (*MARKS, "aesthetic")
@@ -176,7 +187,7 @@ def measure(out: Path, seed: int) -> dict[str, float]:
 def _measure_mark(
     name: str,
     other: str,
-    heads: Mapping[str, LinearHead],
+    heads: Mapping[str, Head],
     pictures: Sequence[WebPicture],
     embeddings: FloatArray,
 ) -> dict[str, float]:
@@ -190,9 +201,9 @@ def _measure_mark(
     }
 
 
-def _embed(
-    ref: ModelRef, seed: int, split: Split, count: int
-) -> tuple[Sequence[WebPicture], FloatArray]:
-    pictures = list(web_pictures(seed, count, split, "heads"))
-    model = load_image_text(ref)
-    return pictures, model.embed_images([Image.fromarray(item.pixels) for item in pictures])
+def _embed(ref: ModelRef, pictures: Sequence[NDArray[np.uint8]]) -> FloatArray:
+    return load_image_text(ref).embed_images([Image.fromarray(pixels) for pixels in pictures])
+
+
+def _in_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
