@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from curate.core.config import to_yaml
 from curate.core.model_ref import ModelRef
 from curate.core.quarantine import find_quarantined
 from curate.core.shard import ShardSet
-from curate.stages.filter_cuts import column_judged
+from curate.stages.rules_in_force import put_in_force
+from curate.stages.score_rule import ScoreRule
+from curate.stages.verdicts import finished_rules
 from eval.curation import Rule
 from eval.report import ReportContext, ReportStage
 from pipelines.config import RunConfig
@@ -26,10 +30,7 @@ def build_report(
         pipeline=pipeline,
         command=f"curate run pipeline={pipeline} seed={config.seed}",
         config_yaml=to_yaml(_portable(config)),
-        rules=[
-            Rule(reason=name, column=column_judged(name, bounds), min=bounds.min, max=bounds.max)
-            for name, bounds in config.filter.active_rules().items()
-        ],
+        rules=list(_rules(config, inputs.get("filter"))),
         quarantined={
             f"{stage}/{shard}": item.line
             for stage, shards in inputs.items()
@@ -37,6 +38,27 @@ def build_report(
         },
     )
     return ReportStage(config.report, inputs, models, config.seed, context=context)
+
+
+def _rules(config: RunConfig, filtered: ShardSet | None) -> Iterator[Rule]:
+    """Give the thresholds that were in force; the loosest, where they hang on the language."""
+    shards = filtered.shards() if filtered else []
+    found = (
+        finished_rules(filtered, shards[0])
+        if filtered and shards
+        else put_in_force(config.filter, {})
+    )
+    for rule in found:
+        if isinstance(rule, ScoreRule):
+            low = min(limit.low for limit in rule.limits())
+            high = max(limit.high for limit in rule.limits())
+            if math.isfinite(low) or math.isfinite(high):
+                yield Rule(
+                    reason=rule.name,
+                    column=rule.column,
+                    min=low if math.isfinite(low) else None,
+                    max=high if math.isfinite(high) else None,
+                )
 
 
 def _portable(config: RunConfig) -> RunConfig:
@@ -52,5 +74,6 @@ def _portable(config: RunConfig) -> RunConfig:
         retry_failed=default.retry_failed,
         engine=default.engine,
         ingest=dataclasses.replace(config.ingest, source="", takedowns="", proxy=""),
+        filter=dataclasses.replace(config.filter, uids=Path(config.filter.uids).name),
         sample=dataclasses.replace(config.sample, prompts=""),
     )

@@ -137,7 +137,7 @@ def test_a_stage_whose_input_is_not_done_is_refused(
     curate: Curate, tmp_path: Path, pictures: Path
 ) -> None:
     call = ["run", *LIGHT, f"input={pictures}", f"out={tmp_path / 'out'}", "stage=filter"]
-    assert "needs annotate to be done" in refused(curate(*call))
+    assert "needs ingest to be done" in refused(curate(*call))
 
 
 def test_bad_samples_become_rows_with_a_status(
