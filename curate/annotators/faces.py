@@ -41,6 +41,7 @@ class Faces:
     }
 
     def __init__(self, models: Mapping[str, ModelRef]) -> None:
+        self.metadata: Mapping[str, str] = {}
         self._models = models
         self._model: FaceDetector | None = None
 
@@ -49,6 +50,7 @@ class Faces:
         from curate.models.faces import load_faces
 
         self._model = load_faces(self._models["faces"])
+        self.metadata = {"model": self._model.name}
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Measure every picture."""

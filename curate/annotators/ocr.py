@@ -44,6 +44,7 @@ class Ocr:
     }
 
     def __init__(self, models: Mapping[str, ModelRef]) -> None:
+        self.metadata: Mapping[str, str] = {}
         self._models = models
         self._reader: TextReader | None = None
 
@@ -52,6 +53,7 @@ class Ocr:
         from curate.models.text_reader import load_text_reader
 
         self._reader = load_text_reader(self._models["ocr"])
+        self.metadata = {"model": self._reader.name}
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Read every picture that has text."""

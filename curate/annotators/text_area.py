@@ -40,6 +40,7 @@ class TextArea:
     }
 
     def __init__(self, models: Mapping[str, ModelRef]) -> None:
+        self.metadata: Mapping[str, str] = {}
         self._models = models
         self._model: TextAreaModel | None = None
 
@@ -48,6 +49,7 @@ class TextArea:
         from curate.models.text_area import load_text_area
 
         self._model = load_text_area(self._models["text_area"])
+        self.metadata = {"model": self._model.name}
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Measure every picture."""
