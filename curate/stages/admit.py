@@ -113,12 +113,14 @@ def _members(sample: RawSample, stored: _Stored) -> dict[str, bytes]:
         "license": sample.license,
         "source_key": sample.source_key,
     }
-    return {
-        **sample.members,
+    own = {
         stored.format: stored.data,
         "txt": sample.caption.encode(),
         "json": _to_json(meta).encode(),
     }
+    # A further picture of the source may be called as this one's true format is.
+    further = {f"source.{ext}" if ext in own else ext: d for ext, d in sample.members.items()}
+    return further | own
 
 
 def _to_json(values: Mapping[str, Any]) -> str:

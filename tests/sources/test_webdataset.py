@@ -1,18 +1,36 @@
-"""Existing WebDataset tars keep their bytes and captions; odd samples become rows with a status."""
+"""WebDataset tars keep keys, fields, bytes and further members; odd ones become rows and lines."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import pickle
+import tarfile
+import tracemalloc
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from datasets.packaged_modules.webdataset.webdataset import base_plus_ext as hf_base_plus_ext
+from PIL import Image
+from webdataset.compat import WebDataset
+from webdataset.tariterators import base_plus_ext
 from webdataset.writer import TarWriter
 
-from curate.core.errors import DataError
+from curate.core.errors import ConfigError, DataError
+from curate.core.shard import ShardSet
 from curate.sources.config import IngestConfig
 from curate.sources.table import RawSample, make_source
+from curate.sources.tar_index import index_tar, split_name
+from pipelines.request import parse_request
+from pipelines.run import run_request
 
 # webdataset leaves closing the file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+Entry = tuple[str, bytes] | tarfile.TarInfo
 
 
 def write_tar(path: Path) -> None:
@@ -23,9 +41,32 @@ def write_tar(path: Path) -> None:
         writer.write({"__key__": "a/4", "webp": b"four", "json": b"[broken"})
 
 
-def read_all(path: Path) -> list[RawSample]:
-    source = make_source(IngestConfig(source=str(path)))
+def pack(path: Path, entries: Sequence[Entry], format_: int = tarfile.PAX_FORMAT) -> Path:
+    """Write names and bytes, or whole headers, as they come."""
+    with tarfile.open(path, "w", format=format_) as tar:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                tar.addfile(entry)
+                continue
+            info = tarfile.TarInfo(entry[0])
+            info.size = len(entry[1])
+            tar.addfile(info, io.BytesIO(entry[1]))
+    return path
+
+
+def entry_of(name: str, type_: bytes, linkname: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = type_, linkname
+    return info
+
+
+def read_all(path: Path, **config: Any) -> list[RawSample]:
+    source = make_source(IngestConfig(source=str(path), **config))
     return [sample for task in source.plan() for sample in source.read(task, path)]
+
+
+def read_entries(tmp_path: Path, entries: Sequence[Entry], **config: Any) -> list[RawSample]:
+    return read_all(pack(tmp_path / "a.tar", entries), **config)
 
 
 def test_original_bytes_and_captions_pass_through(tmp_path: Path) -> None:
@@ -38,7 +79,9 @@ def test_original_bytes_and_captions_pass_through(tmp_path: Path) -> None:
         ("00000.tar/a/4", b"four", ""),
     ]
     assert [s.status for s in samples] == ["ok", "ok", "no_picture", "ok"]
-    assert samples[1].url == "u"
+    assert [s.source_key for s in samples] == ["a/1", "a/2", "a/3", "a/4"]
+    assert samples[1].url == "u" and samples[1].fields == {"caption": "blue", "url": "u"}
+    assert samples[3].members == {"source.json": b"[broken"}
     assert len({s.key for s in samples}) == 4
 
 
@@ -52,9 +95,372 @@ def test_one_tar_becomes_one_task(tmp_path: Path) -> None:
     ]
 
 
+def test_chosen_rows_alone_are_read(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar")
+    source = make_source(IngestConfig(source=str(tmp_path)))
+    (task,) = source.plan()
+    assert [s.source_key for s in source.read(task, tmp_path, {1, 3})] == ["a/2", "a/4"]
+
+
+WELL_FORMED: list[Entry] = [
+    ("d/0.jpg", b"p0"), ("d/0.txt", b"zero"), ("d/0.json", b'{"a": [1, null]}'),
+    ("d/1.PNG", b"p1"), ("d/1.TXT", b"one"), ("d/1.seg.png", b"mask"), ("d/1.cls", b"7"),
+    ("./2.webp", b"p2"), ("./2.pyd", b"\x80\x04."), ("./2.emb.npy", b"\x93NUMPY"),
+    ("x" * 120 + "/3.jpg", b"p3"), ("x" * 120 + "/3.txt", b"long name"),
+    ("v1.0/4.jpg", b"p4"), ("v1.0/4.txt", b"dots in the folder"),
+    ("\u65e5/5.jpg", b""), ("\u65e5/5.txt", b""),
+    ("__meta__/6.jpg", b"skipped"), ("noext", b"skipped"), ("__x__", b"skipped"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("format_", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_well_formed_tars_give_what_webdataset_gives(tmp_path: Path, format_: int) -> None:
+    path = pack(tmp_path / "a.tar", WELL_FORMED, format_)
+    expected = list(WebDataset(str(path), shardshuffle=False, empty_check=False))
+    samples = read_all(path)
+    assert [s.source_key for s in samples] == [s["__key__"] for s in expected]
+    for ours, theirs in zip(samples, expected, strict=True):
+        members = {k: v for k, v in theirs.items() if not k.startswith("__")}
+        picture = next(ext for ext in ("jpg", "png", "webp") if ext in members)
+        assert ours.data == members.pop(picture)
+        assert ours.caption == members.pop("txt", b"").decode()
+        assert ours.fields == json.loads(members.pop("json", b"{}"))
+        assert ours.members == members
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.jpg",
+        "d/a.seg.png",
+        "v1.0/a.jpg",
+        "v1.0/b.c/a.x.y",
+        "./a.JPG",
+        "a b.c d",
+        "noext",
+        "d.e/f",
+    ],
+)
+def test_names_are_cut_as_webdataset_and_hugging_face_do(name: str) -> None:
+    key, ext = base_plus_ext(name)
+    assert hf_base_plus_ext(name) == (key, ext)
+    assert split_name(name) == ((key, ext.lower()) if key else None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "keys"),
+    [
+        ("auto", ["img_1.5x", "img_1.6x", "shot.2024.01", "a", "b", "c"]),
+        ("first_dot", ["img_1", "shot", "a", "b", "c"]),
+        ("last_dot", ["img_1.5x", "img_1.6x", "shot.2024.01", "a", "a.seg", "b", "b.rgb", "c"]),
+    ],
+)
+def test_stems_with_dots_are_cut_by_a_rule(tmp_path: Path, rule: str, keys: list[str]) -> None:
+    samples = read_entries(
+        tmp_path,
+        [
+            ("img_1.5x.JPG", b"5"), ("img_1.5x.txt", b"five"),
+            ("img_1.6x.jpg", b"6"), ("img_1.6x.txt", b"six"),
+            ("shot.2024.01.png", b"s"),
+            ("a.jpg", b"a"), ("a.seg.png", b"mask"),
+            ("b.json", b'{"caption": "b"}'), ("b.rgb.jpg", b"b"),
+            ("c.jpg", b"c"),
+        ],
+        tar_keys=rule,
+    )  # fmt: skip
+    assert [s.source_key for s in samples] == keys
+    assert all(s.status == "ok" for s in samples if s.source_key not in ("b", "a.seg"))
+    if rule == "auto":
+        assert [(s.data, s.caption) for s in samples] == [
+            (b"5", "five"), (b"6", "six"), (b"s", ""), (b"a", ""), (b"b", "b"), (b"c", ""),
+        ]  # fmt: skip
+        assert samples[3].members == {"seg.png": b"mask"}
+    if rule == "first_dot":  # webdataset's sample: four members of one key
+        assert samples[0].data == b"5"
+        assert samples[0].members == {"5x.txt": b"five", "6x.jpg": b"6", "6x.txt": b"six"}
+
+
+def test_an_unknown_rule_for_keys_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"ingest\.tar_keys: must be auto, first_dot or last_dot"):
+        IngestConfig(tar_keys="second_dot")
+
+
+def test_scattered_members_are_one_sample(tmp_path: Path) -> None:
+    entries = [(f"{i}.jpg", b"p%d" % i) for i in range(50)]
+    entries += [(f"{i}.txt", b"t%d" % i) for i in reversed(range(50))]
+    samples = read_entries(tmp_path, entries)
+    assert [(s.source_key, s.data, s.caption) for s in samples] == [
+        (str(i), b"p%d" % i, f"t{i}") for i in range(50)
+    ]
+    assert {s.status for s in samples} == {"ok"}
+
+
+def test_repeated_members_are_rows_and_the_first_ones_are_kept(tmp_path: Path) -> None:
+    samples = read_entries(
+        tmp_path,
+        [
+            ("a.jpg", b"1"), ("a.txt", b"first"), ("b.jpg", b"b"),
+            ("a.jpg", b"2"), ("a.txt", b"second"), ("a.JPG", b"3"), ("a.cls", b"0"),
+        ],
+    )  # fmt: skip
+    assert [(s.source_key, s.status, s.data, s.caption) for s in samples] == [
+        ("a", "ok", b"1", "first"),
+        ("b", "ok", b"b", ""),
+        ("a", "repeated_member", None, "second"),
+        ("a", "repeated_member", None, ""),
+    ]
+    assert samples[0].members == {"cls": b"0"}
+    assert samples[2].error == "a has jpg, txt again; the first ones are kept"
+    assert len({s.key for s in samples}) == 4
+
+
+@pytest.mark.parametrize(
+    ("members", "picture"),
+    [
+        ({"png": b"p", "jpg": b"j", "webp": b"w"}, b"j"),
+        ({"left.png": b"l", "png": b"p", "txt": b"t"}, b"p"),
+        ({"json": b"{}", "right.png": b"r", "left.jpg": b"l"}, b"r"),
+        ({"jpeg": b"", "png": b"p"}, b"p"),
+    ],
+)
+def test_one_of_several_pictures_is_chosen_by_rule(
+    tmp_path: Path, members: Mapping[str, bytes], picture: bytes
+) -> None:
+    (sample,) = read_entries(tmp_path, [(f"a.{ext}", data) for ext, data in members.items()])
+    if "jpeg" in members:
+        assert sample.data == b""  # the first by rule, though it is empty
+    else:
+        assert sample.data == picture
+    others = [v for k, v in members.items() if k not in ("txt", "json") and v != sample.data]
+    assert list(sample.members.values()) == others
+
+
+def test_hidden_files_and_those_of_macos_are_no_members(tmp_path: Path) -> None:
+    samples = read_entries(
+        tmp_path,
+        [
+            ("._a.jpg", b"fork"), ("d/._a.jpg", b"fork"), ("__MACOSX/d/._a.jpg", b"fork"),
+            ("__MACOSX/d/a.jpg", b"fork"), (".git/a.jpg", b"x"), ("d/.DS_Store", b"x"),
+            ("d/a.jpg", b"picture"), ("d/end.", b"x"), entry_of("d/sub", tarfile.DIRTYPE),
+        ],
+    )  # fmt: skip
+    assert [(s.source_key, s.data) for s in samples] == [("d/a", b"picture")]
+
+
+def test_names_that_lead_outside_are_refused(tmp_path: Path) -> None:
+    samples = read_entries(
+        tmp_path, [("/etc/a.jpg", b"x"), ("../b.jpg", b"x"), ("d/../../c.jpg", b"x")]
+    )
+    assert [(s.status, s.data) for s in samples] == [("unsafe_name", None)] * 3
+
+
+def test_links_and_devices_are_named_and_never_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(b"secret")
+    sparse = tarfile.TarInfo("e.jpg")
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    samples = read_entries(
+        tmp_path,
+        [
+            entry_of("a.jpg", tarfile.SYMTYPE, str(secret)),
+            ("b.jpg", b"b"),
+            entry_of("b.txt", tarfile.LNKTYPE, "b.jpg"),
+            entry_of("c.jpg", tarfile.FIFOTYPE),
+            entry_of("d.jpg", tarfile.CHRTYPE),
+            sparse,
+        ],
+    )
+    assert [(s.source_key, s.status, s.data) for s in samples] == [
+        ("a", "no_picture", None), ("b", "ok", b"b"), ("c", "no_picture", None),
+        ("d", "no_picture", None), ("e", "no_picture", None),
+    ]  # fmt: skip
+    assert samples[0].error == f"members: jpg (a link to {secret}, not read)"
+    assert samples[1].error == "members: jpg, txt (a link to b.jpg, not read)"
+    assert "a sparse file" in samples[4].error
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("a pickle was opened",))
+
+
+def test_pickles_pass_as_bytes(tmp_path: Path) -> None:
+    data = pickle.dumps(Trap())
+    exts = ("pyd", "pkl", "pickle", "pth", "pt", "npy", "cbor")
+    (sample,) = read_entries(tmp_path, [("a.jpg", b"x"), *((f"a.{ext}", data) for ext in exts)])
+    assert sample.members == dict.fromkeys(exts, data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[1, 2]", b'{"a": NaN}', b'{"a": "\\ud800"}', b"\xff\xfe", b'{"a":' * 100_000, b"7", b"null"],
+)
+def test_json_that_is_no_plain_object_stays_as_it_is(tmp_path: Path, text: bytes) -> None:
+    (sample,) = read_entries(tmp_path, [("a.jpg", b"x"), ("a.json", text)])
+    assert (sample.status, sample.fields) == ("ok", {})
+    assert sample.members == {"source.json": text}
+
+
+def test_text_that_is_no_utf8_stays_as_it_is(tmp_path: Path) -> None:
+    (sample,) = read_entries(tmp_path, [("a.jpg", b"x"), ("a.txt", "caf\u00e9".encode("latin-1"))])
+    assert sample.caption == "caf\ufffd"
+    assert sample.members == {"source.txt": b"caf\xe9"}
+
+
+def test_extensions_that_no_header_holds_get_names_that_it_does(tmp_path: Path) -> None:
+    names = ["a.t\u00efff", "a.with space", "a." + "x" * 90, "a.x" + "y" * 89]
+    (sample,) = read_entries(tmp_path, [("a.jpg", b"x"), *((name, b"m") for name in names)])
+    assert len(sample.members) == 4
+    assert all(len(ext) <= 60 and ext.isascii() and " " not in ext for ext in sample.members)
+
+
+def test_names_that_are_no_utf8_stay_apart(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", [("a@.jpg", b"1"), ("a%.jpg", b"2")], tarfile.USTAR_FORMAT)
+    data = bytearray(path.read_bytes())
+    for old, new in ((b"a@.jpg", b"a\xff.jpg"), (b"a%.jpg", b"a\xfe.jpg")):
+        start = data.index(old)
+        data[start : start + len(old)] = new
+        block = bytearray(data[start : start + 512])
+        block[148:156] = b" " * 8  # the checksum counts as spaces
+        block[148:156] = b"%06o\0 " % sum(block)
+        data[start : start + 512] = block
+    path.write_bytes(bytes(data))
+    assert [s.source_key for s in read_all(path)] == ["a\\xff", "a\\xfe"]
+
+
 def test_a_cut_tar_is_a_data_error(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar")
     whole = (tmp_path / "a.tar").read_bytes()
-    (tmp_path / "a.tar").write_bytes(whole[:2200])
+    for stop in (0, 100, 511, 512, 2200, 3072, len(whole) - 9000):
+        (tmp_path / "a.tar").write_bytes(whole[:stop])
+        with pytest.raises(DataError, match="whole WebDataset tar") as caught:
+            read_all(tmp_path / "a.tar")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", [("a.jpg", b"1"), ("b.jpg", b"2"), ("c.jpg", b"3")])
+    data = bytearray(path.read_bytes())
+    data[1024 + 5] ^= 1
+    path.write_bytes(bytes(data))
+    with contextlib.suppress(tarfile.TarError):  # what is tested: others stop silently
+        assert len(list(WebDataset(str(path), shardshuffle=False, empty_check=False))) == 1
+    with pytest.raises(DataError, match="more data behind its end at byte 1024"):
+        read_all(path)
+
+
+def test_tars_joined_by_cat_are_not_read_as_the_first_alone(tmp_path: Path) -> None:
+    one, two = (pack(tmp_path / f"{n}.tar", [(f"{n}.jpg", b"x")]).read_bytes() for n in "ab")
+    (tmp_path / "b.tar").unlink()
+    (tmp_path / "a.tar").write_bytes(one + two)
+    with pytest.raises(DataError, match=r"more data behind its end.*tar -A"):
+        read_all(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
+def test_a_compressed_tar_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / name, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a.jpg"))
+    with pytest.raises(DataError, match=r"gunzip|must be a folder, a \.tar or one of"):
+        read_all(tmp_path / name)
+
+
+def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"not a tar " * 1000 + bytes(1024))
     with pytest.raises(DataError, match="whole WebDataset tar"):
         read_all(tmp_path / "a.tar")
+
+
+def test_members_are_read_one_sample_at_a_time(tmp_path: Path) -> None:
+    entries = [(f"{i}.{ext}", bytes([i]) * 1_000_000) for i in range(20) for ext in ("jpg", "bin")]
+    path = pack(tmp_path / "a.tar", entries)
+    tracemalloc.start()
+    source = make_source(IngestConfig(source=str(path)))
+    (task,) = source.plan()
+    num_bytes = sum(len(sample.data or b"") for sample in source.read(task, tmp_path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_bytes == 20_000_000 and peak < 8_000_000
+
+
+def test_the_index_is_small(tmp_path: Path) -> None:
+    path = pack(
+        tmp_path / "a.tar", [(f"{i:06d}.{ext}", b"") for i in range(5000) for ext in ("jpg", "txt")]
+    )
+    tracemalloc.start()
+    samples = index_tar(path, "a.tar")
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(samples) == 5000 and size < 10_000 * 700
+
+
+def picture(color: tuple[int, int, int], format_: str) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (48, 40), color).save(stream, format_)
+    return stream.getvalue()
+
+
+class Silent:
+    def start(self, stage: str, *, todo: int, done: int) -> None: ...
+
+    def advance(self, outcome: object) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@pytest.fixture
+def ingested(tmp_path: Path) -> Iterator[tuple[list[Entry], Path]]:
+    """Run the command line over a folder of two tars."""
+    png, jpeg, other = (
+        picture((9, 0, 0), "PNG"),
+        picture((0, 99, 0), "JPEG"),
+        picture((1, 2, 3), "PNG"),
+    )
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    first: list[Entry] = [
+        ("d/1.JPG", jpeg), ("d/1.txt", b"a green card"), ("d/1.json", b'{"uid": "u1", "n": [1]}'),
+        ("d/1.cls", b"3"), ("d/1.seg.png", other), ("d/1.pyd", pickle.dumps(Trap())),
+        ("d/2.jpg", png), ("d/2.png", other), ("d/2.json", b"[broken"),
+        ("d/3.txt", b"no picture"), ("d/4.jpg", b"no image"), ("d/1.txt", b"again"),
+    ]  # fmt: skip
+    pack(folder / "a.tar", first)
+    pack(folder / "b.tar", [("d/1.png", png)])
+    line = ["stage=ingest", f"input={folder}", f"out={tmp_path / 'out'}", "engine=inline"]
+    (report,) = run_request(parse_request(line), Silent())
+    assert (report.quarantined, report.counts["in"], report.counts["kept"]) == ({}, 6, 3)
+    yield first, tmp_path / "out/ingest"
+
+
+def test_a_folder_of_tars_is_ingested_whole(ingested: tuple[list[Entry], Path]) -> None:
+    entries, out = ingested
+    given = {str(entry[0]): entry[1] for entry in reversed(entries) if isinstance(entry, tuple)}
+    shards = ShardSet(out)
+    rows = {r["source"]: r for _, t in shards.tables() for r in t.to_pylist()}
+    assert {source: row["status"] for source, row in rows.items() if source != "a.tar/d/1"} == {
+        "a.tar/d/2": "ok", "a.tar/d/3": "no_picture", "a.tar/d/4": "not_image", "b.tar/d/1": "ok",
+    }  # fmt: skip
+    assert sorted(r["status"] for r in shards.table("00000").to_pylist()) == [
+        "no_picture", "not_image", "ok", "ok", "repeated_member",
+    ]  # fmt: skip
+    again = list(WebDataset(str(out / "00000.tar"), shardshuffle=False, empty_check=False))
+    one, two = again
+    meta = json.loads(one.pop("json"))
+    assert (meta["uid"], meta["n"], meta["source_key"]) == ("u1", [1], "d/1")
+    assert {k: v for k, v in one.items() if not k.startswith("__")} == {
+        "jpg": given["d/1.JPG"], "txt": b"a green card", "cls": b"3",
+        "seg.png": given["d/1.seg.png"], "pyd": given["d/1.pyd"],
+    }  # fmt: skip
+    # The second sample's jpg is a PNG; the other PNG that it came with keeps its bytes, too.
+    assert two["png"] == given["d/2.jpg"] and two["source.png"] == given["d/2.png"]
+    assert two["source.json"] == b"[broken"
+
+
+def test_our_own_tars_can_be_read_again(ingested: tuple[list[Entry], Path], tmp_path: Path) -> None:
+    samples = [s for s in read_all(tmp_path / "out/ingest") if s.data]
+    keys = [r["key"] for _, t in ShardSet(tmp_path / "out/ingest").tables() for r in t.to_pylist()]
+    assert [s.source_key for s in samples] == [
+        key for key in keys if key in {s.source_key for s in samples}
+    ]
+    assert samples[0].members.keys() == {"cls", "seg.png", "pyd"}
+    assert samples[0].fields["uid"] == "u1" and samples[0].caption == "a green card"
