@@ -28,7 +28,9 @@ def measure_colorfulness(pixels: NDArray[np.uint8]) -> float:
 
 def measure_chroma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give the largest minus the smallest channel of each pixel of [H, W, 3]: [H, W]."""
-    return pixels.max(axis=-1) - pixels.min(axis=-1)
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    brightest = np.maximum(np.maximum(red, green), blue)
+    return brightest - np.minimum(np.minimum(red, green), blue)
 
 
 def measure_uniformity(pixels: NDArray[np.uint8]) -> float:
@@ -36,9 +38,10 @@ def measure_uniformity(pixels: NDArray[np.uint8]) -> float:
 
     Unlike `measure_flatness` it has no bin edges: noise about one colour counts as that colour.
     """
-    flat = pixels.reshape(-1, 3)
-    median = np.partition(flat, len(flat) // 2, axis=0)[len(flat) // 2].astype(np.int16)
-    return float((np.abs(flat - median) <= UNIFORM_TOLERANCE).all(axis=1).mean())
+    is_near = np.ones(pixels.shape[:2], bool)
+    for channel in np.moveaxis(pixels, -1, 0):
+        is_near &= np.abs(channel.astype(np.int16) - _median(channel)) <= UNIFORM_TOLERANCE
+    return float(is_near.mean())
 
 
 def measure_flatness(pixels: NDArray[np.uint8]) -> float:
@@ -46,6 +49,12 @@ def measure_flatness(pixels: NDArray[np.uint8]) -> float:
     red, green, blue = np.moveaxis(pixels >> 4, -1, 0).astype(np.uint16)
     colors = (red << 8) | (green << 4) | blue
     return float(np.bincount(colors.ravel()).max() / colors.size)
+
+
+def _median(levels: NDArray[np.uint8]) -> int:
+    """Give the upper median of [H, W], from its histogram."""
+    counts = np.bincount(levels.ravel(), minlength=256).cumsum()
+    return int(np.searchsorted(counts, levels.size // 2, side="right"))
 
 
 def _moments(values: NDArray[np.int64]) -> tuple[float, float]:

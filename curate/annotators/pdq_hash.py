@@ -17,7 +17,6 @@ are followed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,12 +93,11 @@ def sample_luminance(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     rows = pixels.reshape(height, -1)
     bands = _bands(height)
     sampled = np.empty((_GRID, rows.shape[1]))
-    for point, (first, weights) in enumerate(bands):
-        np.matmul(
-            weights, rows[first : first + len(weights)].astype(np.float64), out=sampled[point]
-        )
+    for point, (first, weights) in enumerate(zip(bands.first, bands.weights, strict=True)):
+        part = rows[first : first + len(weights)].astype(np.float64)
+        np.matmul(weights[: len(part)], part, out=sampled[point])
     luminance = sampled.reshape(_GRID, width, 3) @ _LUMA
-    return luminance @ _dense(_bands(width), width).T
+    return luminance @ _bands(width).as_matrix().T
 
 
 def measure_quality(points: NDArray[np.float64]) -> int:
@@ -111,37 +109,55 @@ def measure_quality(points: NDArray[np.float64]) -> int:
     return min(100, total // _QUALITY_SCALE)
 
 
-@lru_cache(maxsize=256)  # a few sizes make most of the web's pictures; 64 short arrays each
-def _bands(length: int) -> list[tuple[int, NDArray[np.float64]]]:
-    """Give first line and weights of each of the 64 points along a side of `length` pixels."""
-    bands: list[tuple[int, NDArray[np.float64]]] = []
-    for point in range(_GRID):
-        center = (2 * point + 1) * length // (2 * _GRID)
-        outer = range(*_window(center, length))
-        inner = [_window(line, length) for line in outer]
-        first, last = inner[0][0], inner[-1][1]
-        weights = np.zeros(last - first)
-        for start, stop in inner:
-            weights[start - first : stop - first] += 1 / ((stop - start) * len(outer))
-        bands.append((first, weights))
-    return bands
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bands:
+    """Hold what each of the 64 points along a side averages.
+
+    Args:
+        length: of the side, in lines.
+        first: [64], first line.
+        weights: [64, K] of the K lines from there; 0 beyond the side.
+    """
+
+    length: int
+    first: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+    def as_matrix(self) -> NDArray[np.float64]:
+        """Give the weights of all lines: [64, length]."""
+        num_taps = self.weights.shape[1]
+        matrix = np.zeros((_GRID, self.length + num_taps))
+        lines = self.first[:, None] + np.arange(num_taps)
+        np.put_along_axis(matrix, lines, self.weights, axis=1)
+        return matrix[:, : self.length]
 
 
-def _window(center: int, length: int) -> tuple[int, int]:
-    """Give the lines that one box pass averages at `center`: [start, stop), cut at the edges.
+def _bands(length: int) -> _Bands:
+    """Combine two box passes for the points along a side of `length` lines.
+
+    Legend: P 64 points, O lines that the second pass averages, K lines that the first one reads.
+    """
+    centers = (2 * np.arange(_GRID) + 1) * length // (2 * _GRID)  # [P]
+    begin, end = _window(centers, length)
+    outer = begin[:, None] + np.arange((end - begin).max())  # [P, O]
+    is_inside = outer < end[:, None]
+    start, stop = _window(np.minimum(outer, length - 1), length)
+    first = start[:, 0]
+    lines = (first[:, None] + np.arange((stop - first[:, None]).max()))[:, None]  # [P, 1, K]
+    is_read = (start[..., None] <= lines) & (lines < stop[..., None])  # [P, O, K]
+    shares = is_inside / ((end - begin)[:, None] * (stop - start))  # [P, O]
+    weights = (shares[:, None] @ is_read)[:, 0]  # [P, K]
+    return _Bands(length=length, first=first, weights=weights)
+
+
+def _window(centers: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the lines that one box pass averages at each center: [start, stop), cut at the edges.
 
     The box is 1 / 128 of the side, rounded up; an even box reaches one line further to the end.
     """
     size = -(-length // (2 * _GRID))
     after = (size + 2) // 2
-    return max(0, center - (size - after)), min(length, center + after)
-
-
-def _dense(bands: list[tuple[int, NDArray[np.float64]]], length: int) -> NDArray[np.float64]:
-    matrix = np.zeros((_GRID, length))
-    for point, (first, weights) in enumerate(bands):
-        matrix[point, first : first + len(weights)] = weights
-    return matrix
+    return np.maximum(0, centers - (size - after)), np.minimum(length, centers + after)
 
 
 _DCT = np.sqrt(2 / _GRID) * np.cos(

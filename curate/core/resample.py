@@ -11,6 +11,8 @@ Not for making pictures to look at or to train on: `image.py` resizes those with
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,25 @@ from numpy.typing import NDArray
 
 _EXACT_FLOAT32 = 2**24  # integers up to here are exact; float64: 2**53, above any picture's sums
 # Chosen by us, by time on 1 to 24 megapixels: source lines multiplied at once. Fewer means more
-# calls, more means more products with zero weights.
-_LINES_AT_ONCE = 32
+# calls, more means more products with zero shares.
+_ROWS_AT_ONCE, _COLUMNS_AT_ONCE = 24, 56
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """Hold the shares of some neighbouring cells.
+
+    Args:
+        start: first cell.
+        stop: cell after the last.
+        first: first source line that they cover.
+        weights: [stop - start, N], shares of the N lines from there.
+    """
+
+    start: int
+    stop: int
+    first: int
+    weights: NDArray[np.float64]
 
 
 def average_area(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -75,12 +94,10 @@ def fit_within(height: int, width: int, side_px: int) -> tuple[int, int]:
 
 def _sum_rows(flat: NDArray[np.uint8], height: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Sum [H, N] over `height` bands of rows: [height, N], H times the mean."""
-    rows = len(flat)
     sums = np.empty((height, flat.shape[1]), dtype)
-    for start, stop in _blocks(rows, height):
-        first, last, weights = _overlaps(rows, height, start, stop)
-        part = flat[first:last].astype(dtype)
-        np.matmul(weights.astype(dtype), part, out=sums[start:stop])
+    for block in _cut(len(flat), height, _ROWS_AT_ONCE):
+        part = flat[block.first : block.first + block.weights.shape[1]].astype(dtype)
+        np.matmul(block.weights.astype(dtype), part, out=sums[block.start : block.stop])
     return sums
 
 
@@ -89,11 +106,11 @@ def _sum_columns(
 ) -> NDArray[np.float64]:
     """Sum [h, W * C], channels last, over `width` bands of columns: [h, width * C]."""
     sums = np.empty((len(partial), width * num_channels))
-    for start, stop in _blocks(columns, width):
-        first, last, weights = _overlaps(columns, width, start, stop)
-        part = partial[:, first * num_channels : last * num_channels].astype(np.float64)
-        here = sums[:, start * num_channels : stop * num_channels]
-        np.matmul(part, _per_channel(weights.T, num_channels), out=here)
+    for block in _cut(columns, width, _COLUMNS_AT_ONCE):
+        last = block.first + block.weights.shape[1]
+        part = partial[:, block.first * num_channels : last * num_channels].astype(np.float64)
+        here = sums[:, block.start * num_channels : block.stop * num_channels]
+        np.matmul(part, _per_channel(block.weights.T, num_channels), out=here)
     return sums
 
 
@@ -106,24 +123,31 @@ def _per_channel(weights: NDArray[np.float64], num_channels: int) -> NDArray[np.
     return spread.reshape(lines * num_channels, cells * num_channels)
 
 
-def _blocks(source: int, target: int) -> list[tuple[int, int]]:
-    """Cut `target` cells into blocks that cover about `_LINES_AT_ONCE` of `source` lines."""
-    size = max(1, _LINES_AT_ONCE * target // source)
-    return [(start, min(start + size, target)) for start in range(0, target, size)]
+def _cut(source: int, target: int, lines_at_once: int) -> Iterator[_Block]:
+    """Cut `target` cells into blocks that cover about `lines_at_once` of `source` lines."""
+    first, weights = _shares(source, target)
+    num_taps = weights.shape[1]
+    size = max(1, lines_at_once * target // source)
+    for start in range(0, target, size):
+        stop = min(start + size, target)
+        offsets = first[start:stop, None] - first[start] + np.arange(num_taps)
+        block = np.zeros((stop - start, int(offsets[-1, -1]) + 1))
+        block[np.arange(stop - start)[:, None], offsets] = weights[start:stop]
+        begin = int(first[start])
+        # Beyond the last line all shares are 0.
+        yield _Block(start=start, stop=stop, first=begin, weights=block[:, : source - begin])
 
 
-def _overlaps(
-    source: int, target: int, start: int, stop: int
-) -> tuple[int, int, NDArray[np.float64]]:
-    """Give how much cells start..stop cover of each line, in units of 1 / target of a line.
+def _shares(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give how much each cell covers of its lines, in units of 1 / target of a line.
 
     Returns:
-        First line, line after the last, and the weights [stop - start, last - first]; a cell's
-        weights sum to `source`.
+        First line [target], and the shares [target, K] of the K lines from there; they sum to
+        `source`.
     """
-    first, last = start * source // target, -(-stop * source // target)
-    cells = np.arange(start, stop)[:, None]
-    lines = np.arange(first, last)
+    cells = np.arange(target)[:, None]
+    first = cells * source // target
+    lines = first + np.arange(-(-source // target) + 1)
     ends = np.minimum((cells + 1) * source, (lines + 1) * target)
     begins = np.maximum(cells * source, lines * target)
-    return first, last, np.maximum(ends - begins, 0).astype(np.float64)
+    return first[:, 0], np.maximum(ends - begins, 0).astype(np.float64)

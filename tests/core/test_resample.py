@@ -64,7 +64,8 @@ def test_sums_do_not_depend_on_how_lines_are_blocked(monkeypatch: pytest.MonkeyP
     pixels = make_noise(301, 203, 3)
     first = sum_area(pixels, 32, 45)
     for lines in (1, 7, 1000):
-        monkeypatch.setattr("curate.core.resample._LINES_AT_ONCE", lines)
+        monkeypatch.setattr("curate.core.resample._ROWS_AT_ONCE", lines)
+        monkeypatch.setattr("curate.core.resample._COLUMNS_AT_ONCE", lines + 3)
         assert (sum_area(pixels, 32, 45) == first).all()
 
 
