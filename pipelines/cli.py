@@ -27,7 +27,8 @@ _MOST_REASONS = 8
 HELP = """\
 curate VERB [key=value ...]
 
-  run     [pipeline=NAME] [stage=A,B | stage=A..B] [out=DIR] [key=value ...]   run what is not done
+  run     [pipeline=NAME] [filter_preset=NAME] [stage=A,B | stage=A..B] [out=DIR] [key=value ...]
+                                                run what is not done
   plan    the same arguments                    what would run, what is done, and why
   status  out=DIR [watch=SECONDS]               a table: stage, shards, in, kept, dropped, failed;
                                                 a run that is going on, with its time left
@@ -44,10 +45,12 @@ curate VERB [key=value ...]
   convert-weights IN OUT [model=ViT-B-32 pretrained=TAG] [image_text=NAME]    weights of others
 
 Pipelines: demo (the toy web, end to end), folder (your pictures, input=DIR), base (everything set
-by hand). Examples:
+by hand). Filter presets: laion5b, laion400m, laion_aesthetics, datacomp_basic, datacomp_clip30,
+coyo, sd2; several as A,B. Examples:
 
   curate run pipeline=demo
   curate run pipeline=demo stage=filter filter.similarity.min=0.3
+  curate run filter_preset=datacomp_basic input=metadata.parquet out=DIR
   curate run pipeline=folder input=pictures/ models=offline
   curate sweep out=out/demo filter.similarity.min=0.2:0.4:0.02
 """

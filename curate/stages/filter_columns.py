@@ -160,7 +160,7 @@ def _say_missing(column: str, wanted: Mapping[str, str], there: Iterable[str]) -
     asker = wanted.get(column) or next(
         (key for name, key in wanted.items() if column in _sources(name)), "filter"
     )
-    near = difflib.get_close_matches(column, list(there), n=1, cutoff=0.75)
+    near = difflib.get_close_matches(column, list(there), n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}? Else " if near else ""
     remedy = (
         f"add its annotator or switch {asker} off"
