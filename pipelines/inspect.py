@@ -101,7 +101,10 @@ def _rows_of(out: Store, stage: str, key: str) -> Iterator[tuple[str, dict[str, 
 
 
 def _tell_row(row: Mapping[str, Any], marker: Any) -> list[str]:
-    skip = {"key", "clip.image_embedding", "phash.thumbnail", "captions.pooled", "members"}
+    skip = {
+        "key", "clip.image_embedding", "phash.thumbnail", "pdq.dihedral", "captions.pooled",
+        "members",
+    }  # fmt: skip
     lines = [
         f"{name} = {_brief(value)}"
         for name, value in row.items()
@@ -181,4 +184,6 @@ def _open(out: Store, stage: str) -> ShardSet:
 
 def _brief(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bytes):  # a hash
+        text = value.hex()
     return text if len(text) <= 200 else text[:197] + "..."

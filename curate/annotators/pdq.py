@@ -27,6 +27,8 @@ class Pdq:
 
     name: str = "pdq"
     roles: tuple[str, ...] = ()
+    # Of the full canonical picture (`pdq_hash.py`); others hash copies of 512 px.
+    metadata: Mapping[str, str] = {"spec": "full"}
 
     def __init__(self, *, dihedral: bool = False) -> None:
         self.columns: Mapping[str, pa.DataType] = {

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import imagehash
 import numpy as np
+import PIL
 import pyarrow as pa
 from PIL import Image
 
@@ -41,6 +42,9 @@ class PerceptualHash:
     }
 
     def __init__(self, spec: str = SPEC) -> None:
+        self.metadata: Mapping[str, str] = {"spec": spec}
+        if spec != SPEC:
+            self.metadata |= {"imagehash": imagehash.__version__, "pillow": PIL.__version__}
         self._hash = HASHERS[spec]
 
     def setup(self) -> None:

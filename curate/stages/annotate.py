@@ -172,7 +172,7 @@ class AnnotateStage(MapStage[AnnotateConfig]):
         ]
         for annotator in self.annotators:
             fields += list(annotator.columns.items())
-        return pa.schema(fields, metadata={"phash.spec": self.config.hash_spec} | self._facts())
+        return pa.schema(fields, metadata=self._facts())
 
     def _facts(self) -> dict[str, str]:
         """Say what each annotator measured with: its models' kinds and digests, and its own facts.
