@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,6 +24,7 @@ from pipelines.table import STAGES, Parts
 BASE = "base"
 _PRESETS = Path(str(importlib.resources.files("pipelines"))) / "presets"
 _NOT_CONFIG = ("pipeline", "filter_preset", "stage")  # keys of the command line alone
+_CONDITIONS = ("filter.where",)  # keys whose values are taken as they are written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
         ConfigError: an unknown pipeline, preset, stage or key, or a value out of range.
     """
     named = dict(text.split("=", 1) for text in arguments if "=" in text)
-    overrides = [text for text in arguments if text.split("=", 1)[0] not in _NOT_CONFIG]
+    overrides = [_quoted(text) for text in arguments if text.split("=", 1)[0] not in _NOT_CONFIG]
     pipeline = named.get("pipeline", BASE)
     if pipeline not in preset_names():
         raise ConfigError(
@@ -135,6 +137,12 @@ def find_models(name: str, pack_name: str, folder: str = "") -> dict[str, ModelR
             )
     wanted = (*spec.roles, *spec.required_roles)
     return {r: ref for r, ref in pack.items() if any(fnmatchcase(r, one) for one in wanted)}
+
+
+def _quoted(text: str) -> str:
+    """Keep YAML from reading a condition: quotes, colons and # have their own meaning there."""
+    key, equals, value = text.partition("=")
+    return f"{key}={json.dumps(value)}" if equals and key in _CONDITIONS else text
 
 
 def _filter_presets(text: str) -> list[Path]:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from curate.annotators.caption_text import measure_text
 from curate.core.errors import ConfigError
+from curate.core.schema import OK, make_key
+from curate.core.shard import ShardSet, ShardWriter
+from curate.stages.filter_columns import read_columns
 from curate.stages.filter_config import Bounds
+from curate.stages.rules_in_force import columns_of, put_in_force
+from curate.stages.verdicts import judge
 from pipelines.request import filter_preset_names, parse_request
 
 # What the sources say, written down from them and not from the presets.
@@ -87,9 +96,21 @@ def test_an_unknown_filter_preset_is_refused_with_the_known_ones(text: str) -> N
         parse_request([f"filter_preset={text}"])
 
 
-def test_a_condition_comes_through_the_command_line_as_it_was_written() -> None:
-    text = "pixels.min_side>=200 and text.words>2 and language.code in ['en','de']"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pixels.min_side>=200 and text.words>2 and language.code in ['en','de']",
+        "'en' == language.code",
+        """caption != "a: b # c" and 'it\\'s' != url""",
+        "- width < -1",
+        "",
+    ],
+)
+def test_a_condition_comes_through_the_command_line_as_it_was_written(text: str) -> None:
     assert parse_request([f"filter.where={text}"]).config.filter.where == text
+
+
+def test_a_condition_that_is_none_is_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="must be a condition, got invalid syntax"):
         parse_request(["filter.where=pixels.min_side>="])
 
@@ -108,3 +129,47 @@ def test_workers_elsewhere_are_given_the_lists_whole_path() -> None:
     given = ["filter.uids=some/uids.npy", "engine=cluster", "engine.address=tcp://10.0.0.1:8786"]
     path = parse_request(given).config.filter.uids
     assert path.startswith("/") and path.endswith("/some/uids.npy")
+
+
+def test_datacomps_basic_filter_is_the_rule_in_other_words(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "text": " ".join(["ab"] * int(rng.integers(1, 5))) + "x" * int(rng.integers(0, 3)),
+            "code": str(rng.choice(["en", "en", "de"])),
+            "width": int(rng.integers(190, 700)),
+            "height": int(rng.integers(190, 230)),
+        }
+        for _ in range(400)
+    ]
+    table = pa.table(
+        {
+            "key": [make_key(str(row)) for row in range(len(rows))],
+            "status": [OK] * len(rows),
+            "language.code": [row["code"] for row in rows],
+            "caption_text.words": [measure_text(row["text"])["words"] for row in rows],
+            "caption_text.characters": [measure_text(row["text"])["characters"] for row in rows],
+            "original_width": [row["width"] for row in rows],
+            "original_height": [row["height"] for row in rows],
+        }
+    )
+    config = parse_request(["filter_preset=datacomp_basic"]).config.filter
+    for name, columns in (("annotate", slice(0, 5)), ("ingest", slice(5, 7))):
+        names = dict.fromkeys(["key", "status", *table.column_names[columns]])
+        (tmp_path / name).mkdir()
+        with ShardWriter(
+            tmp_path / name, "00000", table.select(names).schema, with_tar=False
+        ) as writer:
+            writer.write_table(table.select(names))
+    rules = put_in_force(config, {})
+    inputs = {name: ShardSet(tmp_path / name) for name in ("annotate", "ingest")}
+    read = read_columns(inputs, "00000", columns_of(rules))
+    derived = read.select(["original_min_side_px", "original_aspect"]).to_pylist()
+    kept = (judge(rules, read) == 0).all(axis=0).tolist()
+    for row, keep, sizes in zip(rows, kept, derived, strict=True):
+        shortest, longest = sorted((row["width"], row["height"]))
+        assert sizes == {"original_min_side_px": shortest, "original_aspect": longest / shortest}
+        # English, more than two words and five characters, 200 pixels, at most 3 to 1.
+        is_text = row["code"] == "en" and len(row["text"].split()) > 2 and len(row["text"]) > 5
+        assert keep == (is_text and shortest >= 200 and longest / shortest <= 3.0)
+    assert 0 < sum(kept) < len(rows)
