@@ -98,17 +98,17 @@ def unwrap(path: Path, loaded: Any) -> dict[str, Tensor]:
 def _load_weights_only(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
+    # What torch raises for bytes that are no such file.
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        got = f"a call of {found[1]}" if found else _first_line(error)
+        if found:
+            raise ModelError(
+                f"{path}: a pickle must hold nothing but tensors, got a call of {found[1]}; "
+                "it was not run, ask its author for safetensors"
+            ) from error
         raise ModelError(
-            f"{path}: a pickle must hold nothing but tensors, got {got}; it was not run, "
-            "ask its author for safetensors"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{path}: must be safetensors, npz or a PyTorch file, got {_first_line(error)}; "
-            "fetch it again"
+            f"{path}: must be safetensors, npz or a PyTorch file of tensors, got one that torch "
+            f"cannot read ({type(error).__name__}); fetch it again"
         ) from error
 
 

@@ -126,8 +126,8 @@ def check_embeddings(embeddings: NDArray[np.float32], dim: int) -> None:
 def activate(scores: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
     """Apply what follows the last layer."""
     if activation == "sigmoid":
-        # tanh does not overflow for large scores as exp does
-        return (0.5 * (1.0 + np.tanh(0.5 * scores))).astype(np.float32)
+        # tanh does not overflow for large scores as exp does; float64 keeps small probabilities
+        return (0.5 * (1.0 + np.tanh(0.5 * scores.astype(np.float64)))).astype(np.float32)
     return scores.astype(np.float32)
 
 

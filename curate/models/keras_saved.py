@@ -61,7 +61,7 @@ def read_keras_head(path: Path) -> MlpHead:
         if len(words) != len(encoded):
             raise ValueError(f"{len(encoded)} dimensions are encoded by {len(words)} vocabularies")
         dense = _fold(_normalization(tensors), _dense_layers(layers, tensors))
-    except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"{path}: must be a Keras SavedModel of encoding, normalization, Dense and ReLU layers "
             f"and a sigmoid, got {error}; take LAION's clip_autokeras_*.zip"
@@ -137,7 +137,7 @@ def _read_file(path: Path) -> bytes:
 
 def _read_layer_list(metadata: bytes) -> list[Mapping[str, Any]]:
     """Read the network's layers: the first saved object (1) is the model, its text (5) JSON."""
-    model = json.loads(_bytes(dict(read_fields(next(_path(metadata, 1))))[5]))
+    model = json.loads(_bytes(dict(read_fields(next(_path(metadata, 1), b"")))[5]))
     layers = [layer for layer in model["config"]["layers"] if layer["class_name"] not in _INERT]
     names = tuple(layer["class_name"] for layer in layers)
     dense = names[len(_CHAIN) : -1]

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from curate.core.errors import ModelError
+from curate.models.pack_file import refuse_pickle
 from curate.models.packs import ModelRef
 from curate.models.weights import check_shapes, read_json, read_tensors, write_tensors
 
@@ -48,6 +49,7 @@ def load_open_clip(folder: Path) -> OpenClip:
         ModelError: a file is missing, or weights do not fit the config.
     """
     config = _read_config(folder)
+    _refuse_pickles(folder)
     tensors, _ = read_tensors(folder / WEIGHTS_NAME)
     source = f"local-dir:{folder}"
     # Not by open_clip's own loader: it takes pickles too, and only warns if none is there.
@@ -184,6 +186,13 @@ def _is_part(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> bool:
         _is_part(value, got.get(name, {})) if isinstance(value, dict) else got.get(name) == value
         for name, value in wanted.items()
     )
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Name the pickle that lies where the weights should."""
+    if not (folder / WEIGHTS_NAME).exists():
+        for path in sorted(folder.iterdir()):
+            refuse_pickle(path, str(folder / WEIGHTS_NAME), f"{folder} model=NAME")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -50,8 +50,13 @@ def read_pack_file(
     return pack
 
 
-def refuse_pickle(path: Path, what: str) -> None:
+def refuse_pickle(path: Path, what: str, out: str = "out.safetensors") -> None:
     """Refuse a file whose name says that it is a pickle.
+
+    Args:
+        path: of the file.
+        what: names the place in messages.
+        out: what the command that converts it is given beside the file.
 
     Raises:
         ModelError: names the command that converts it.
@@ -59,7 +64,7 @@ def refuse_pickle(path: Path, what: str) -> None:
     if path.suffix.lower() in PICKLES:
         raise ModelError(
             f"{what}: weights must be safetensors, got the pickle {path}; "
-            f"run `curate convert-weights {path.name} out.safetensors`"
+            f"run `curate convert-weights {path.name} {out}`"
         )
 
 

@@ -95,7 +95,7 @@ def _read_table(table: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _read_block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the entries of a block; a key shares a prefix with the one before."""
-    if offset + size >= len(table) or table[offset + size] != 0:
+    if size < 4 or offset + size >= len(table) or table[offset + size] != 0:
         raise ValueError("a block is cut or compressed")
     block = table[offset : offset + size]
     (num_restarts,) = struct.unpack_from("<I", block, size - 4)

@@ -100,7 +100,11 @@ def test_a_head_scores_the_stored_embedding(pack: dict[str, ModelRef], tmp_path:
     annotator = HeadScore("aesthetic", write_pair(pack, tmp_path, pack["image_text"].digest))
     annotator.setup()
     batch = make_batch("red", "red", "red")
-    batch.columns[EMBEDDING] = [np.array([1, 0, 0], np.float16), None, np.array([0, 1, 0], np.float16)]
+    batch.columns[EMBEDDING] = [
+        np.array([1, 0, 0], np.float16),
+        None,
+        np.array([0, 1, 0], np.float16),
+    ]
     assert measure(annotator, batch) == {"aesthetic.score": [3.0, None, 1.0]}
 
 

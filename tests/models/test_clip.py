@@ -8,12 +8,15 @@ import socket
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
+import torch
 from PIL import Image
 
 from curate.core.errors import ModelError
 from curate.core.seed import make_rng
-from curate.models.clip import ImageTextModel, load_image_text
+from curate.models.clip import ImageTextModel, OpenClipModel, load_image_text, read_lengths
+from curate.models.open_clip_folder import load_open_clip
 from curate.models.packs import ModelRef, load_pack
 from pipelines.toyweb.scene import describe, describe_short, random_split_scene, render
 
@@ -120,3 +123,68 @@ def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ModelError, match="kind must be one of open_clip"):
         load_image_text(ModelRef(kind="nothing", paths=()))
+
+
+def test_short_texts_are_embedded_as_padded_ones_are(model: ImageTextModel) -> None:
+    """The library's own way, with all tokens of the context, is the oracle."""
+    texts = ["a red circle", "", "a small green cross " * 30, "red", "a blue star on white"] * 8
+    tokens = model._tokenizer(texts)  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        wanted = model._network.encode_text(tokens, normalize=True).numpy()  # type: ignore[attr-defined]
+    lengths = read_lengths(model._network, tokens)  # type: ignore[attr-defined]
+    assert lengths.min() < 8 and lengths.max() == tokens.shape[1]
+    np.testing.assert_allclose(model.embed_texts(texts), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["ViT-B-32", "ViT-B-32-quickgelu", "coca_ViT-B-32"])
+def test_towers_that_look_ahead_or_pool_otherwise_get_all_tokens(architecture: str) -> None:
+    with torch.device("meta"):
+        network = open_clip.create_model(architecture, pretrained=None, device="meta")
+    tokens = torch.zeros(2, 77, dtype=torch.int64)
+    tokens[0, :4] = torch.tensor([49406, 5, 6, 49407])
+    tokens[1, :9] = torch.tensor([49406, *range(1, 8), 49407])
+    wanted = [77, 77] if architecture.startswith("coca") else [4, 9]
+    assert read_lengths(network, tokens).tolist() == wanted
+
+
+def test_threads_and_batches_change_no_embedding(model: ImageTextModel) -> None:
+    parts = load_open_clip(load_pack("toy")["image_text"].paths[0])
+    threaded = OpenClipModel(parts, "threaded", threads=3)
+    rng = make_rng(1, "test_clip")
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)) for _ in range(40)
+    ]
+    np.testing.assert_array_equal(threaded.embed_images(pictures), model.embed_images(pictures))
+
+
+def test_bfloat16_gives_float32_unit_vectors_near_by(model: ImageTextModel) -> None:
+    reduced = load_image_text(load_pack("toy")["image_text"], precision="bf16")
+    text = ["a red circle"]
+    found = reduced.embed_texts(text)
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - model.embed_texts(text)).max() < 0.02
+
+
+def test_a_precision_or_device_that_is_not_there_is_refused() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match=r"annotate\.device: must be there, got 'cuda'"):
+            load_image_text(load_pack("toy")["image_text"], device="cuda")
+    with pytest.raises(ModelError, match=r"annotate\.precision: must be fp32 for conse"):
+        load_image_text(ModelRef(kind="conse", paths=()), precision="bf16")
+
+
+def test_pickled_weights_in_the_folder_are_refused_with_the_command(tmp_path: Path) -> None:
+    ref = _copy(tmp_path)
+    (ref.paths[0] / "open_clip_model.safetensors").unlink()
+    (ref.paths[0] / "open_clip_pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelError, match=r"got the pickle .*; run `curate convert-weights") as e:
+        load_image_text(ref)
+    assert "\n" not in str(e.value)
+
+
+def test_a_config_that_open_clip_cannot_build_is_one_line(tmp_path: Path) -> None:
+    ref = _copy(tmp_path)
+    (ref.paths[0] / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8}}')
+    with pytest.raises(ModelError, match="model_cfg must be one that open_clip builds") as e:
+        load_image_text(ref)
+    assert "\n" not in str(e.value)

@@ -84,3 +84,16 @@ def test_a_missing_file_and_another_kind_are_refused(tmp_path: Path) -> None:
 def test_shipped_heads_belong_to_the_shipped_image_text_model(role: str) -> None:
     pack = load_pack("toy")
     assert load_head(pack[role]).image_text_digest == pack["image_text"].digest
+
+
+def test_embeddings_that_are_not_normalised_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"must have norm 1 within 0\.01, got 10; divide each"):
+        _head()(np.array([[1.0, 0.0, 0.0], [6.0, 8.0, 0.0]], np.float32))
+
+
+def test_half_precision_is_normalised_enough() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((64, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    halves = vectors.astype(np.float16).astype(np.float32)
+    np.testing.assert_allclose(_head()(halves), _head()(vectors), atol=5e-3)
