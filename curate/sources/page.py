@@ -102,11 +102,17 @@ def join_url(base: str, address: str) -> str:
     Source: URL Standard 4.4: backslashes are slashes before the query, dot segments are resolved.
     """
     path, mark, query = address.translate(_DROPPED).strip(_AROUND).partition("?")
+    path = path.replace("\\", "/")
     try:
-        parts = urlsplit(urljoin(base, path.replace("\\", "/") + mark + query))
+        joined = path + mark + query
+        if not joined.startswith(("https://", "http://")):
+            joined = urljoin(base, joined)
+        if "/." not in joined:
+            return joined  # whether it is a URL at all is asked by `read_web_url`
+        parts = urlsplit(joined)
         if "/." in parts.path and not parts.path.startswith("//"):
-            parts = parts._replace(path=urljoin(f"{parts.scheme}://{parts.netloc}", parts.path))
-            parts = parts._replace(path=urlsplit(parts.path).path)
+            resolved = urlsplit(urljoin(f"{parts.scheme}://{parts.netloc}", parts.path))
+            parts = parts._replace(path=resolved.path)
         return urlunsplit(parts)
     except ValueError:
         return ""

@@ -22,7 +22,14 @@ from datetime import datetime
 from typing import Any
 
 from curate.sources.config import IngestConfig
-from curate.sources.page import Page, PageImage, find_license, find_page_opt_out, join_url
+from curate.sources.page import (
+    LICENCE_HOST,
+    Page,
+    PageImage,
+    find_license,
+    find_page_opt_out,
+    join_url,
+)
 
 HAS_IMAGE = b"IMG@"  # the slash behind it is escaped by some JSON writers
 
@@ -49,7 +56,7 @@ def read_wat(data: bytes, config: IngestConfig, now: datetime) -> Page | None:
         return None
     head, links = _object(html, "Head"), list(_objects(html, "Links"))
     metas = [(_text(meta, "name"), _text(meta, "content")) for meta in _objects(head, "Metas")]
-    marked = [*_objects(head, "Link"), *(link for link in links if link.get("path") == "A@/href")]
+    marked = [*_objects(head, "Link"), *(link for link in links if _may_be_licence(link))]
     base = _text(head, "Base")
     return Page(
         url=url,
@@ -62,6 +69,10 @@ def read_wat(data: bytes, config: IngestConfig, now: datetime) -> Page | None:
         license=find_license((_text(link, "rel"), _text(link, "url")) for link in marked),
         opt_out=find_page_opt_out(_headers(_object(answer, "Headers")), metas, config, now),
     )
+
+
+def _may_be_licence(link: dict[str, Any]) -> bool:
+    return link.get("path") == "A@/href" and ("rel" in link or LICENCE_HOST in _text(link, "url"))
 
 
 def _headers(headers: dict[str, Any]) -> Iterator[tuple[str, str]]:

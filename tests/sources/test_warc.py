@@ -27,8 +27,9 @@ from warcio.warcwriter import WARCWriter
 from curate.core.commit import Output
 from curate.core.engine import Patience, StageReport, run_stage, run_with_tries
 from curate.core.errors import DataError
+from curate.core.remote_store import drop_copies
 from curate.core.shard import ShardSet
-from curate.core.store import LocalStore
+from curate.core.store import open_store
 from curate.sources.charset import decode_page
 from curate.sources.config import IngestConfig
 from curate.sources.html_page import largest_candidate
@@ -39,6 +40,7 @@ from curate.sources.warc_blocks import Block, Loss, read_blocks
 from curate.sources.warc_pages import MAX_PAGE_BYTES, read_pages
 from curate.sources.web_links import write_links
 from curate.stages.ingest import IngestStage
+from tests.core.s3_server import copy_tree, serve_s3, use_s3
 
 CONFIG = IngestConfig()
 DATE = "2026-05-01T12:00:00Z"
@@ -253,7 +255,7 @@ def test_pictures_without_alt_text_are_taken_on_request(tmp_path: Path) -> None:
         ("http://h.test/a/../b/./c.jpg", "http://h.test/b/c.jpg"),
         ("http://h.test//a//b.jpg", "http://h.test//a//b.jpg"),
         ("HTTP://H.test/A.jpg", "http://H.test/A.jpg"),
-        ("http://[bad/a.jpg", ""),
+        ("//[bad/a.jpg", ""),
     ],
 )
 def test_addresses_are_joined_as_browsers_do(address: str, expected: str) -> None:
@@ -658,15 +660,17 @@ def serve_pictures() -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
-def run_ingest(folder: Path, out: Path, **config: Any) -> StageReport:
+def run_ingest(source: Path | str, out: Path | str, **config: Any) -> StageReport:
     """Run the stage as the command line does, in this process."""
     config = {"shard_size": 2, "allow_private": True, **config}
-    stage = IngestStage(IngestConfig(source=str(folder), **config), {}, {}, 0, own=ShardSet(out))
-    return run_stage(stage, Output(store=LocalStore(out)), Inline(), Silent())
+    store = open_store(out)
+    stage = IngestStage(IngestConfig(source=str(source), **config), {}, {}, 0, own=ShardSet(store))
+    return run_stage(stage, Output(store=store), Inline(), Silent())
 
 
-def rows_of(out: Path) -> list[dict[str, Any]]:
-    return [row for _, table in ShardSet(out).tables() for row in table.to_pylist()]
+def rows_of(out: Path | str) -> list[dict[str, Any]]:
+    shards = ShardSet(open_store(out))
+    return [row for _, table in shards.tables() for row in table.to_pylist()]
 
 
 def crawl(folder: Path, site: str) -> None:
@@ -709,6 +713,18 @@ def test_a_folder_of_crawl_files_becomes_shards(tmp_path: Path) -> None:
     assert rows["opted_out", "mine"]["error"] == "the page says noai"
     assert rows["cut_file", ""]["error"].startswith("CC-MAIN-2.warc.wat.gz, byte ")
     assert ("repeated_row", "picture 3") in rows and ("ok", "another text") in rows
+
+
+def test_a_crawl_behind_a_url_gives_the_shards_of_a_local_one(tmp_path: Path) -> None:
+    with serve_pictures() as (site, _), serve_s3() as proxy, use_s3(proxy) as bucket:
+        crawl(tmp_path / "crawl", site)
+        copy_tree(tmp_path / "crawl", f"{bucket}/crawl")
+        for place, out in ((tmp_path, tmp_path), (bucket, bucket), (bucket, tmp_path / "b")):
+            run_ingest(f"{place}/crawl", f"{out}/out")
+        tables = [rows_of(f"{out}/out") for out in (tmp_path, bucket, tmp_path / "b")]
+        drop_copies()
+    assert len(tables[0]) == 11
+    assert tables[0] == tables[1] == tables[2]
 
 
 def test_a_further_file_changes_no_shard_before(tmp_path: Path) -> None:
