@@ -1,7 +1,7 @@
 """Say what each rule of a finished filter does: histogram, threshold, nearest samples, groups.
 
     verdicts + the columns that rules judge, shard by shard, twice
-        pass 1: range of each score, the common hosts and languages
+        pass 1: bins of each score, the common hosts and languages
         pass 2: histograms, the samples nearest to each threshold, counts by group
 
 For the report, which draws it. Memory does not grow with the number of samples. Rules are in the
@@ -30,10 +30,11 @@ from curate.stages.sample_groups import (
     group_by_size,
     group_by_value,
 )
+from curate.stages.score_bins import ScoreBins
 from curate.stages.score_rule import OUTSIDE, PASSED, UNMEASURED, ScoreRule
 from curate.stages.verdicts import finished_rules, read_outcomes
 
-NUM_BINS, NUM_NEAREST = 50, 10  # chosen by us: a picture's width, a row of thumbnails
+NUM_NEAREST = 10  # chosen by us: a row of thumbnails
 _MAX_LANGUAGES = 200  # lid.176 knows 176
 
 
@@ -72,7 +73,8 @@ class RuleEffect:
         thresholds: score and words of each threshold, e.g. (0.28, ">= 0.28 (en)"); none where the
             rule holds no number.
         words: what must hold, in languages without a threshold of their own.
-        edges: [B + 1], of the histogram; empty without scores.
+        edges: [B + 1], of the histogram, even but for the outermost two bins (`score_bins.py`);
+            empty without scores.
         kept, dropped: [B], samples by score that this rule lets pass and does not.
         num_passed, num_outside, num_unmeasured: of all good samples, by this rule alone.
         nearest_kept, nearest_dropped: nearest first; those that this rule decides come first.
@@ -109,9 +111,9 @@ def measure_effects(inputs: Mapping[str, ShardSet], verdicts: ShardSet) -> list[
     if not rules:
         return []
     reader = _Reader(inputs=inputs, verdicts=verdicts, rules=rules, shards=shards)
-    ranges, groupings = _look_over(reader)
-    found = [_Effect(rule=rule, range=ends, groupings=groupings)
-             for rule, ends in zip(rules, ranges, strict=True)]  # fmt: skip
+    edges, groupings = _look_over(reader)
+    found = [_Effect(rule=rule, edges=own, groupings=groupings)
+             for rule, own in zip(rules, edges, strict=True)]  # fmt: skip
     for shard, table, outcomes in reader.read():
         failed = outcomes != PASSED
         alive = np.ones(table.num_rows, bool)
@@ -154,18 +156,14 @@ class _Reader:
             yield shard, table, read_outcomes(judged.filter(is_ok), names)
 
 
-def _look_over(reader: _Reader) -> tuple[list[tuple[float, float]], list[Grouping]]:
-    """Find the range of each rule's scores, and the groups."""
-    ranges = [(math.inf, -math.inf)] * len(reader.rules)
+def _look_over(reader: _Reader) -> tuple[list[NDArray[np.float64]], list[Grouping]]:
+    """Find the bins of each rule's scores, and the groups."""
+    bins = [ScoreBins() for _ in reader.rules]
     kinds = reader.kinds()
     values = {kind: ValueCounter() for kind in ("language", "host") if kind in kinds}
     for _, table, _ in reader.read():
-        for index, rule in enumerate(reader.rules):
-            scores = rule.scores(table)
-            scores = scores[np.isfinite(scores)]
-            if len(scores):
-                low, high = ranges[index]
-                ranges[index] = min(low, scores.min()), max(high, scores.max())
+        for rule, own in zip(reader.rules, bins, strict=True):
+            own.add(table[KEY], rule.scores(table))
         for kind, counter in values.items():
             counter.add(table[kinds[kind]])
     limits = {"language": _MAX_LANGUAGES, "host": NUM_HOSTS}
@@ -173,7 +171,11 @@ def _look_over(reader: _Reader) -> tuple[list[tuple[float, float]], list[Groupin
         group_by_value(kind, kinds[kind], counter.most_common(limits[kind]))
         for kind, counter in values.items()
     ]
-    return ranges, groupings + ([group_by_size(kinds["size"])] if "size" in kinds else [])
+    edges = [
+        own.edges([score for score, _ in _thresholds(rule)])
+        for rule, own in zip(reader.rules, bins, strict=True)
+    ]
+    return edges, groupings + ([group_by_size(kinds["size"])] if "size" in kinds else [])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,9 +183,8 @@ class _Effect:
     """Add up what one rule does, shard by shard."""
 
     rule: RuleInForce
-    range: tuple[float, float]
+    edges: NDArray[np.float64]
     groupings: Sequence[Grouping]
-    edges: NDArray[np.float64] = field(init=False)
     kept: NDArray[np.int64] = field(init=False)
     dropped: NDArray[np.int64] = field(init=False)
     counts: NDArray[np.int64] = field(init=False)  # by outcome
@@ -191,9 +192,6 @@ class _Effect:
     groups: list[NDArray[np.int64]] = field(init=False)  # [2, labels]: before, after
 
     def __post_init__(self) -> None:
-        low, high = self.range
-        high = high if high != low else low + 1.0  # equal scores: one full bin
-        self.edges = np.linspace(low, high, NUM_BINS + 1) if low < high else np.zeros(0)
         self.kept, self.dropped = (np.zeros(max(len(self.edges) - 1, 0), int) for _ in range(2))
         self.counts = np.zeros(3, int)
         self.near = {PASSED: [], OUTSIDE: []}
