@@ -71,8 +71,8 @@ def to_input(image: Image.Image) -> NDArray[np.float32]:
     """Pad to a square at the right and below with black and scale: [3, 320, 320], 0..1.
 
     Two things differ from the package, so scores of large pictures do by some hundredths. PIL's
-    bilinear filter looks at all pixels of a cell, OpenCV's at four. And the channels are red, green,
-    blue, as the detector's kind (YOLO) is trained; the package swaps them twice and gives it blue
+    bilinear filter looks at all pixels of a cell, OpenCV's at four. And red is the first channel,
+    as the detector's kind (YOLO) is trained; the package swaps channels twice and gives it blue
     first: the face in matplotlib's portrait then scores 0.68 instead of 0.81.
     """
     scale = SIDE_PX / max(image.size)

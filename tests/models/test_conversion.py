@@ -1,4 +1,4 @@
-"""Others' weights become ours: equal scores, metadata that says from where, golden values beside."""
+"""Others' weights become ours: equal scores, metadata that says whence, golden values beside."""
 
 from __future__ import annotations
 

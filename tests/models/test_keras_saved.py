@@ -66,7 +66,7 @@ def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
     names = ["InputLayer", "Custom>MultiCategoryEncoding", "Normalization", "Conv2D"]
     folder = write_saved_model(tmp_path / "model", LAYERS, MEAN, VARIANCE, WORDS, names)
     with pytest.raises(
-        ModelError, match="got the layers Custom>.*Conv2D, Activation; take LAION's"
+        ModelError, match=r"got the layers Custom>.*Conv2D, Activation; take LAION's"
     ):
         read_keras_head(folder)
 
