@@ -1,0 +1,1 @@
+"""Hold the verbs of `curate`: each reads its arguments, calls one module and prints."""

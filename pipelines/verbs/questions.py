@@ -1,0 +1,115 @@
+"""Answer questions from a run's files: status, show, why, sweep, ledger, uids."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from curate.core.errors import ConfigError
+from curate.core.store import open_store
+from pipelines.verbs.answers import EXIT_OK, print_table, read_number, read_options, shorten
+
+
+def status(arguments: Sequence[str]) -> int:
+    """Print how far a run is."""
+    from pipelines.status import read_status
+
+    options = read_options(arguments, {"out": "out", "watch": "0"})
+    every_s = read_number(options, "watch")
+    while True:
+        status = read_status(open_store(options["out"]))
+        print_table(status.table)
+        for line in (*status.running, *(f"quarantined {text}" for text in status.quarantined)):
+            print(line)
+        if not every_s or not status.running:
+            return EXIT_OK
+        print(flush=True)
+        time.sleep(every_s)
+
+
+def show(arguments: Sequence[str]) -> int:
+    """Print rows of a stage."""
+    from pipelines.inspect import show_rows
+
+    options = read_options(
+        arguments, {"out": "out", "stage": "", "key": "", "reason": "", "limit": "10"}
+    )
+    if not options["limit"].isdigit() or int(options["limit"]) < 1:
+        raise ConfigError(
+            f"limit: must be a whole number >= 1, got {options['limit']!r}; set limit=N"
+        )
+    rows = show_rows(
+        open_store(options["out"]),
+        options["stage"],
+        key=options["key"],
+        reason=options["reason"],
+        limit=int(options["limit"]),
+    )
+    for row in rows:
+        print(f"{row.pop('key')}  (shard {row.pop('shard')})")
+        for name, value in row.items():
+            if value not in (None, "", []):
+                print(f"  {name}: {shorten(value)}")
+    return EXIT_OK
+
+
+def why(arguments: Sequence[str]) -> int:
+    """Print one sample's whole story."""
+    from pipelines.inspect import tell_story
+
+    keys = [text for text in arguments if "=" not in text]
+    if len(keys) != 1:
+        raise ConfigError(f"why: needs one key, got {len(keys)}; write `curate why KEY out=DIR`")
+    options = read_options([text for text in arguments if "=" in text], {"out": "out"})
+    for stage, lines in tell_story(open_store(options["out"]), keys[0]):
+        print(stage)
+        for line in lines:
+            print(f"  {line}")
+    return EXIT_OK
+
+
+def sweep(arguments: Sequence[str]) -> int:
+    """Print how many survive each threshold."""
+    from pipelines.sweep import sweep as count_survivors
+    from pipelines.sweep_report import describe_sweep, write_combinations
+
+    swept = [text for text in arguments if not text.startswith(("out=", "csv="))]
+    rest = [text for text in arguments if text not in swept]
+    options = read_options(rest, {"out": "out", "csv": ""})
+    found = count_survivors(open_store(options["out"]), swept)
+    for line in describe_sweep(found):
+        print(line)
+    if options["csv"]:
+        write_combinations(found, Path(options["csv"]))
+        print(f"all combinations: {options['csv']}")
+    return EXIT_OK
+
+
+def ledger(arguments: Sequence[str]) -> int:
+    """Write every decision on every sample into one file."""
+    from pipelines.ledger import describe_ledger, write_ledger
+
+    options = read_options(arguments, {"out": "out", "all_rules": "false"})
+    if options["all_rules"] not in ("true", "false"):
+        raise ConfigError(f"all_rules: must be true or false, got {options['all_rules']!r}")
+    summary = write_ledger(open_store(options["out"]), all_rules=options["all_rules"] == "true")
+    for line in describe_ledger(summary):
+        print(line)
+    return EXIT_OK
+
+
+def uids(arguments: Sequence[str]) -> int:
+    """Write DataComp's uids of what was kept."""
+    from pipelines.uids import write_uids
+
+    paths = [text for text in arguments if "=" not in text]
+    if len(paths) != 1:
+        raise ConfigError(
+            f"uids: needs one file, got {len(paths)}; write `curate uids PATH.npy out=DIR`"
+        )
+    rest = [text for text in arguments if "=" in text]
+    options = read_options(rest, {"out": "out", "stage": "filter"})
+    count = write_uids(open_store(options["out"]), options["stage"], Path(paths[0]))
+    print(f"{count:,} uids in {paths[0]}")
+    return EXIT_OK
