@@ -9,7 +9,8 @@ only stand on loopback, our side allows private addresses where the row is not a
 Seconds are the child's wall time, MB what it added to its peak memory.
 
 Unsafe is: the forbidden thing was fetched or connected to, the row took longer than the deadline
-and a second, or it added 64 MB or more. The program ends with 1 if ours is unsafe or wrongly named in any row.
+and a second, or it added 64 MB or more. The program ends with 1 if ours is unsafe in any row or
+gives it a wrong status.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ def _address_cases() -> Iterator[Case]:
             is_private=True, forbidden="/secret",
         )  # fmt: skip
     yield Case(
-        name="cloud metadata address", url="http://169.254.169.254/latest/meta-data/",
+        name="link-local address, where metadata services are",
+        url="http://169.254.99.99/latest/meta-data/",
         right=("private_address",), is_private=True,
     )  # fmt: skip
     yield Case(
@@ -82,7 +83,7 @@ def _address_cases() -> Iterator[Case]:
     for name, path, status, forbidden in (
         ("redirect to loopback", "/to-loopback", "private_address", "/secret"),
         ("redirect to loopback, decimal", "/to-decimal", "private_address", "/secret"),
-        ("redirect to cloud metadata", "/to-cloud", "private_address", ""),
+        ("redirect to a link-local address", "/to-link-local", "private_address", ""),
         ("redirect to file://", "/to-file", "bad_redirect", "body"),
     ):
         yield Case(
@@ -148,7 +149,7 @@ def make_routes() -> dict[str, Answer]:
         "/good": reply(good),
         "/secret": reply(good),
         "/robots/a": reply(good),
-        "/to-cloud": redirect("http://169.254.169.254/latest/meta-data/"),
+        "/to-link-local": redirect("http://169.254.99.99/latest/meta-data/"),
         "/to-file": redirect("file:///etc/hostname"),
         "/loop": redirect("/loop"),
         "/drip": after_head(HEAD + b"Content-Length: 40\r\n\r\n", drip(b"x", 0.5, 40)),

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 from curate.core.errors import SampleError
 from curate.sources.fetch_config import FetchConfig
+from curate.sources.recent import Recent
 
 UNREACHABLE = frozenset(
     ("connect", "timeout", "deadline", "dns", "dns_busy", "http_429", "http_503")
 )
 """Statuses that are the host's fault, not the URL's; chosen by us: it is away, or wants us away."""
+MOST_HOSTS = 100_000  # chosen by us: about 30 MB in all
 DOWN_S = 300.0
 """How long a host that is down is not asked by a later task; chosen by us."""
 
@@ -75,14 +77,18 @@ class Turns:
         config: the limits.
     """
 
-    def __init__(self, hosts: dict[str, Host], config: FetchConfig) -> None:
+    def __init__(self, hosts: Recent[str, Host], config: FetchConfig) -> None:
         self._hosts, self._config = hosts, config
         self._all = asyncio.Semaphore(config.num_threads)
         self._of_host: dict[str, asyncio.Semaphore] = {}
 
     def host(self, name: str) -> Host:
         """Give what is known of a host."""
-        return self._hosts.setdefault(name, Host())
+        known = self._hosts.get(name)
+        if known is None:
+            known = Host()
+            self._hosts.put(name, known)
+        return known
 
     @asynccontextmanager
     async def turn(self, name: str, delay_s: float = 0.0) -> AsyncGenerator[Host]:

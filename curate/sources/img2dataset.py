@@ -41,7 +41,7 @@ _PR_SET_PDEATHSIG = 1  # Source: Linux prctl(2)
 
 _HTTP_ERROR = re.compile(r"HTTP Error ([2-5]\d\d)\b")
 # What img2dataset writes in `error_message`, in the order of the checks; first match wins.
-_STATUS_BY_TEXT = (
+STATUS_BY_TEXT = (
     ("disallowed by X-Robots-Tag", "opted_out"),
     ("infinite loop", "redirect_loop"),
     ("HTTP Error 30", "redirect_loop"),
@@ -226,7 +226,7 @@ def _read_outcomes(path: Path) -> dict[int, tuple[str, str, str]]:
 
 
 def _status_of(error: str) -> str:
-    for text, status in _STATUS_BY_TEXT:
+    for text, status in STATUS_BY_TEXT:
         if text in error:
             return status
     found = _HTTP_ERROR.match(error)

@@ -24,11 +24,16 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from curate.core.errors import SampleError
 from curate.sources.addresses import address_of, kind_of_address
+from curate.sources.recent import Recent
 
 Resolve = Callable[[str], Sequence[str]]
 """Look a name up: blocking, name -> addresses as text; raises `OSError`."""
 
 _NUM_THREADS = 16  # chosen by us: lookups at once; getaddrinfo blocks for a whole round trip
+_MOST_NAMES = 100_000  # chosen by us: about 50 MB in all
+_KEEP_ALIVE_S = 1.0
+"""How long an idle connection is kept; chosen by us: tables name a new host with nearly every row,
+and hundreds of idle sockets a second would soon be more than a process may have."""
 _TRY_AGAIN = frozenset((socket.EAI_AGAIN, socket.EAI_SYSTEM))
 
 
@@ -51,7 +56,7 @@ class DnsCache:
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._answers: dict[str, _Answer] = {}
+        self._answers = Recent[str, _Answer](_MOST_NAMES)
 
     def get(self, name: str) -> tuple[str, ...] | None:
         """Give a fresh answer, () for a name that does not exist, None when there is none."""
@@ -59,7 +64,7 @@ class DnsCache:
         return answer.addresses if answer and answer.expires > time.monotonic() else None
 
     def put(self, name: str, addresses: Sequence[str]) -> None:
-        self._answers[name] = _Answer(tuple(addresses), time.monotonic() + self._ttl_s)
+        self._answers.put(name, _Answer(tuple(addresses), time.monotonic() + self._ttl_s))
 
 
 class VettingResolver(AbstractResolver):
@@ -167,6 +172,7 @@ def make_connector(
     is_free = allow_private or proxied
     return aiohttp.TCPConnector(
         limit=0,  # hosts.py holds the limits: a wait for a turn must not count as the host's
+        keepalive_timeout=_KEEP_ALIVE_S,
         use_dns_cache=False,
         resolver=VettingResolver(lookup, cache, allow_private=is_free),
         socket_factory=None if is_free else open_public_socket,

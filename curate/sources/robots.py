@@ -28,10 +28,12 @@ class RobotsRules:
     Args:
         rules: parsed; None when there is no file and all is allowed.
         agent: our product token.
+        num_bytes: of the file.
     """
 
     rules: Protego | None
     agent: str
+    num_bytes: int = 0
 
     def allows(self, url: str) -> bool:
         return self.rules is None or self.rules.can_fetch(url, self.agent)
@@ -46,7 +48,7 @@ class RobotsRules:
 def parse_robots(body: bytes, agent: str) -> RobotsRules:
     """Parse a robots.txt; what cannot be read allows all, as an empty file does."""
     text = body[:MAX_ROBOTS_BYTES].decode("utf-8-sig", errors="replace")
-    return RobotsRules(Protego.parse(text), agent)
+    return RobotsRules(Protego.parse(text), agent, len(body))
 
 
 def closes_host(status: int) -> bool:
@@ -60,9 +62,15 @@ def closes_host(status: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TdmRules:
-    """Hold the reservations of one tdmrep.json: pairs of path pattern and whether reserved."""
+    """Hold the reservations of one tdmrep.json.
+
+    Args:
+        rules: pairs of path pattern and whether what fits is reserved.
+        num_bytes: of the file.
+    """
 
     rules: Sequence[tuple[str, bool]] = ()
+    num_bytes: int = 0
 
     def reserves(self, path: str) -> bool:
         """Say whether the longest pattern that fits a path reserves it; a tie is a reservation."""
@@ -88,7 +96,8 @@ def parse_tdm(body: bytes) -> TdmRules:
             (str(rule["location"]), str(rule.get("tdm-reservation")) == "1")
             for rule in rules
             if isinstance(rule.get("location"), str)
-        )
+        ),
+        len(body),
     )
 
 

@@ -24,8 +24,9 @@ from curate.sources.exchange import open_exchange
 from curate.sources.fetch import Outcome, UrlFetcher
 from curate.sources.fetch_config import FetchConfig
 from curate.sources.fetchers import Fetched
-from curate.sources.hosts import UNREACHABLE, Host, Turns
-from curate.sources.origins import OriginRules, Origins
+from curate.sources.hosts import MOST_HOSTS, UNREACHABLE, Host, Turns
+from curate.sources.origins import MOST_BYTES, OriginRules, Origins
+from curate.sources.recent import Recent
 from curate.sources.resolver import DnsCache, Resolve, resolve_host
 
 
@@ -40,8 +41,8 @@ class VettedFetcher:
     def __init__(self, config: FetchConfig, lookup: Resolve = resolve_host) -> None:
         self.config, self.lookup = config, lookup
         self.names = DnsCache(config.dns_ttl_s)
-        self.hosts: dict[str, Host] = {}
-        self.rules: dict[URL, OriginRules] = {}
+        self.hosts = Recent[str, Host](MOST_HOSTS)
+        self.rules = Recent[URL, OriginRules](MOST_BYTES)
 
     @contextmanager
     def fetch_all(
