@@ -22,7 +22,7 @@ from curate.models.golden import (
     read_golden,
     write_golden,
 )
-from curate.models.packs import ModelRef, is_image_text_role, load_pack
+from curate.models.packs import ModelPack, ModelRef, is_image_text_role
 
 # Reduced precision may stray this many times as far as it does on the golden inputs; chosen by us.
 _REDUCED_FACTOR = 2.0
@@ -71,15 +71,14 @@ def describe_golden(role: str, ref: ModelRef, loaded: Loaded) -> str:
     return f"golden values within {distance:.0e}"
 
 
-def write_goldens(pack_name: str, folder: str, *, overwrite: bool) -> Iterator[str]:
+def write_goldens(pack: ModelPack, *, overwrite: bool) -> Iterator[str]:
     """Write golden values for a pack's models and yield a line for each.
 
     Args:
-        pack_name: the pack.
-        folder: see `load_pack`.
+        pack: its models.
         overwrite: also where there are some already.
     """
-    for role, ref in load_pack(pack_name, folder).items():
+    for role, ref in pack.items():
         loaded = load_for_probe(role, ref)
         if loaded is None:
             yield f"{role}: has no golden values, {ref.kind} gives texts or labels"

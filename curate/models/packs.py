@@ -90,9 +90,8 @@ def _named_pack(name: str, folder: str) -> ModelPack:
     return {**FOLDER_PACKS[name](Path(folder).absolute()), **_text_models()}
 
 
-def _toy_pack() -> dict[str, ModelRef]:
-    """The pack shipped with the project, trained by pipelines/toyweb/fit_models.py."""
-    folder = Path(__file__).parent / "toy"
+def trained_pack(folder: Path) -> dict[str, ModelRef]:
+    """The models that pipelines/toyweb/fit_models.py trains into a folder."""
     return {
         "image_text": ModelRef(kind="open_clip", paths=(folder / "clip",)),
         "aesthetic": ModelRef(kind="linear_head", paths=(folder / "aesthetic.safetensors",)),
@@ -101,8 +100,12 @@ def _toy_pack() -> dict[str, ModelRef]:
         "captioner": ModelRef(kind="vlm", paths=(folder / "captioner",)),
         "vae": ModelRef(kind="autoencoder_kl", paths=(folder / "vae",)),
         "text_encoder": ModelRef(kind="open_clip", paths=(folder / "clip",)),
-        **_text_models(),
     }
+
+
+def _toy_pack() -> dict[str, ModelRef]:
+    """The pack shipped with the project."""
+    return {**trained_pack(Path(__file__).parent / "toy"), **_text_models()}
 
 
 def _offline_pack() -> dict[str, ModelRef]:

@@ -3,7 +3,8 @@
 `python -m pipelines.toyweb.fit_models [--parts vae,clip,heads,captioner] [--out DIR] [--seed 0]`
 
 Each part trains in its own file and is deterministic from the seed on one machine with one thread.
-What was measured is kept in `quality.json`, so that a part can be trained again alone.
+What was measured is kept in `quality.json`, so that a part can be trained again alone. Golden values
+are written beside every model at the end (curate/models/golden.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 import torch
 
 import curate.models
+from curate.models.packs import ModelRef, trained_pack
+from pipelines.golden import write_goldens
 from pipelines.toyweb import fit_captioner, fit_clip, fit_heads, fit_vae
 
 logger = logging.getLogger(__name__)
@@ -90,7 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             measured = PARTS[part](options.out, options.seed)
             logger.info("%s: %s", part, measured)
             write_card(options.out, part, measured, options.seed, options.threads)
+    for line in write_goldens(_trained(options.out), overwrite=True):
+        logger.info(line)
     return 0
+
+
+def _trained(out: Path) -> dict[str, ModelRef]:
+    """Give the models that are in the folder."""
+    return {
+        role: ref
+        for role, ref in trained_pack(out).items()
+        if all(path.exists() for path in ref.paths)
+    }
 
 
 def write_card(

@@ -21,11 +21,13 @@ def doctor(arguments: Sequence[str]) -> int:
 
 def golden(arguments: Sequence[str]) -> int:
     """Keep what a pack's models give now."""
+    from curate.models.packs import load_pack
     from pipelines.golden import write_goldens
 
     options = read_options(arguments, {"models": "toy", "models_folder": "", "overwrite": "false"})
     overwrite = options["overwrite"] == "true"
-    for line in write_goldens(options["models"], options["models_folder"], overwrite=overwrite):
+    pack = load_pack(options["models"], options["models_folder"])
+    for line in write_goldens(pack, overwrite=overwrite):
         print(line)
     return EXIT_OK
 
