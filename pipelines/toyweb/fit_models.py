@@ -3,8 +3,8 @@
 `python -m pipelines.toyweb.fit_models [--parts vae,clip,heads,captioner] [--out DIR] [--seed 0]`
 
 Each part trains in its own file and is deterministic from the seed on one machine with one thread.
-What was measured is kept in `quality.json`, so that a part can be trained again alone. Golden values
-are written beside every model at the end (curate/models/golden.py).
+What was measured is kept in `quality.json`, so that a part can be trained again alone. Golden
+values are written beside every model at the end (curate/models/golden.py).
 """
 
 from __future__ import annotations
