@@ -77,7 +77,7 @@ class WarcSource:
     def run_helper(self, task: Task, place: Place) -> Counter[str]:
         """Write the links of one file."""
         name: str = task.params["file"]
-        with self._store.open(name) as stream:
+        with self._store.local_path(name).open("rb") as stream:
             pages = read_pages(stream, self._config)
             target = place.out / f"{task.shard}.parquet"
             return write_links(pages, name, target, place.scratch, self._config)
