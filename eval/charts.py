@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from eval.curation import Distribution, mark_outside
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 # The page's palette (templates/report.html.j2 repeats it). It survives grey print and a red-green
 # deficiency: blue against orange, never red against green.
@@ -56,33 +55,72 @@ class Dot:
     high: float | None
 
 
-def draw_histogram(distribution: Distribution, *, bins: int = 36) -> str:
-    """Draw one column's distribution, the dropped side in another colour, thresholds as lines.
+def draw_histogram(
+    edges: Array,
+    kept: Counts,
+    dropped: Counts,
+    *,
+    name: str,
+    title: str,
+    thresholds: Sequence[float] = (),
+    is_root: bool = False,
+) -> str:
+    """Draw a distribution, the dropped in another colour on top of the kept, thresholds as lines.
 
-    The outermost half percent on each side is gathered in the outermost bins.
+    Args:
+        edges: [B + 1]; the outermost bins may be wide and are drawn as wide as the others.
+        kept: [B], samples of each bin.
+        dropped: [B].
+        name: of the chart, unique in the page.
+        title: for those who cannot see it.
+        thresholds: those beyond the chart are left out.
+        is_root: whether heights are square roots of counts, so that few show beside many.
     """
-    values = distribution.values
-    bounds = [b for rule in distribution.rules for b in (rule.min, rule.max) if b is not None]
-    low, high = _range(values, bounds)
-    if np.all(values == np.round(values)):  # whole numbers want bins of whole width
-        step = int(np.ceil((high - low + 1) / bins))
-        edges = np.arange(low - 0.5, high + step, step)
-    else:
-        edges = np.linspace(low, high, bins + 1)
-    shown = np.clip(values, edges[0], edges[-1])
-    outside = mark_outside(values, distribution.rules)
-    kept, _ = np.histogram(shown[~outside], edges)
-    dropped, _ = np.histogram(shown[outside], edges)
+    low, high = shown_range(edges)
+    shown = np.concatenate([[low], edges[1:-1], [high]])
     with _figure(300, 132) as (figure, axes):
-        centres, width = (edges[:-1] + edges[1:]) / 2, 0.94 * (edges[1] - edges[0])
-        axes.bar(centres, kept, width=width, color=KEPT, linewidth=0)
-        axes.bar(centres, dropped, width=width, bottom=kept, color=DROPPED, linewidth=0)
-        for bound in bounds:
-            axes.axvline(bound, color=INK, linewidth=1)
-        axes.set_xlim(edges[0], edges[-1])
+        axes.stairs(kept, shown, fill=True, color=KEPT, linewidth=0)
+        if dropped.any():
+            axes.stairs(kept + dropped, shown, baseline=kept, fill=True, color=DROPPED, linewidth=0)
+        for end in sorted({end for end in thresholds if low <= end <= high}):
+            axes.axvline(end, color=INK, linewidth=1)
+        axes.set_xlim(low, high)
+        if is_root:
+            axes.set_yscale("function", functions=(np.sqrt, np.square))
+        axes.set_ylim(0, 1.05 * float((kept + dropped).max(initial=1)))
         axes.set_yticks([])
+        if (
+            len(edges) > 1 and edges[-2 if len(edges) > 2 else 0] % 1 == 0.5
+        ):  # bins of whole numbers
+            axes.locator_params(axis="x", integer=True)
         axes.spines["left"].set_visible(False)
-        return _to_svg(figure, f"hist-{distribution.column}", f"Histogram of {distribution.column}")
+        return _to_svg(figure, name, title)
+
+
+def shown_range(edges: Array) -> tuple[float, float]:
+    """Give the ends of a chart whose outermost bins are drawn as wide as those between them."""
+    if len(edges) < 4:  # none between them
+        return (float(edges[0]), float(edges[-1])) if len(edges) else (0.0, 1.0)
+    width = float(edges[2] - edges[1])
+    return max(float(edges[0]), float(edges[1]) - width), min(
+        float(edges[-1]), float(edges[-2]) + width
+    )
+
+
+def bin_values(values: Array, *, num_bins: int = 36) -> tuple[Array, Counts]:
+    """Count values in even bins; the outermost half percent goes to the outermost bins.
+
+    Returns:
+        Edges [B + 1] and counts [B].
+    """
+    low, high = (float(end) for end in np.quantile(values, [0.005, 0.995]))
+    if np.all(values == np.round(values)):  # whole numbers want bins of whole width
+        step = int(np.ceil((high - low + 1) / num_bins))
+        edges = np.arange(np.floor(low) - 0.5, high + step, step)
+    else:
+        edges = np.linspace(low, high if high > low else low + 1.0, num_bins + 1)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    return edges, counts
 
 
 def draw_curves(
@@ -162,16 +200,6 @@ def thin_curve(x: Array, y: Array, max_points: int = _MAX_POINTS) -> tuple[Array
         np.array([x[part].mean() for part in parts]),
         np.array([y[part].mean() for part in parts]),
     )
-
-
-def _range(values: Array, bounds: Sequence[float]) -> tuple[float, float]:
-    low, high = (float(q) for q in np.quantile(values, [0.005, 0.995]))
-    span = high - low
-    near = [
-        b for b in bounds if low - span <= b <= high + span
-    ]  # a far bound would squeeze the rest
-    low, high = min([low, *near]), max([high, *near])
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _first(dots: Sequence[Dot | None]) -> int:

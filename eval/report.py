@@ -1,8 +1,9 @@
 """Write the report: one static HTML file that needs nothing else, the `report` stage.
 
-    side tables, markers -> report_curation --+
-    metrics.jsonl, samples, results.json      +-> templates/report.html.j2 -> index.html
-                         -> report_model   ---+
+    side tables, markers -> report_ingest, report_rules,
+                            report_repeats, report_curation --+
+    metrics.jsonl, samples, results.json                      +-> templates/report.html.j2
+                         -> report_model ---------------------+        -> index.html
 
 Pictures are inlined as small thumbnails, charts as SVG; no script, no font, no request. All text
 from data is escaped by the template engine. Equal inputs give equal bytes.
@@ -12,42 +13,36 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.resources
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from curate.core.errors import ConfigError
 from curate.core.model_ref import ModelRef
-from curate.core.schema import KEY
 from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage, Task
-from eval.curation import (
-    Rule,
-    choose_clusters,
-    choose_examples,
-    measure_funnel,
-    order_by_hash,
-    read_columns,
-    read_verdicts,
-)
+from eval.curation import choose_clusters, choose_dropped, choose_kept, list_measures
+from eval.funnel import measure_funnel
+from eval.gallery import NSFW, open_gallery
+from eval.picture_choice import PictureChoice
 from eval.report_curation import (
     choose_captions,
-    open_gallery,
     view_captions,
     view_clusters,
     view_funnel,
     view_histograms,
-    view_reasons,
 )
+from eval.report_ingest import Meaning, measure_ingest
 from eval.report_model import LABELS, view_losses, view_numbers, view_samples
+from eval.report_page import format_number, format_percent, render_page, shorten
+from eval.report_repeats import find_repeats, view_repeats
+from eval.report_rules import RuleFacts, view_pictures, view_rules
 from eval.results import RESULTS, Results, load_results
 from eval.truth import TruthRow
 
 PAGE = "index.html"
-TEMPLATE = "report.html.j2"
 _SHARD = "00000"
 _MODEL_STAGES = ("train", "sample", "evaluate")  # they lose no samples and are no part of a funnel
 _MIN_SIDE_PX = 32  # below it a thumbnail shows nothing; the page is then as large as it is
@@ -59,9 +54,11 @@ class ReportConfig:
 
     Args:
         title: heading; "" takes the pipeline's name.
-        num_examples: pictures shown for each reason, dropped and kept each.
+        num_examples: pictures shown of each duplicate cluster, and for each rule that holds no
+            number, dropped and kept each; rules with a threshold show the ten nearest to it.
         num_kept: pictures shown that passed everything.
         num_clusters: duplicate clusters shown.
+        num_repeats: repeated pictures shown, and repeated captions.
         num_captions: pictures shown with all their captions.
         num_prompts: prompts shown with what was drawn for them.
         thumbnail_px: longer side of a thumbnail; halved until the page keeps `max_bytes`.
@@ -71,9 +68,10 @@ class ReportConfig:
     """
 
     title: str = ""
-    num_examples: int = 6
+    num_examples: int = 10
     num_kept: int = 16
     num_clusters: int = 6
+    num_repeats: int = 10
     num_captions: int = 8
     num_prompts: int = 24
     thumbnail_px: int = 144
@@ -96,7 +94,8 @@ class ReportContext:
         pipeline: name of the preset.
         command: the line that repeats the run.
         config_yaml: the resolved config.
-        rules: the active thresholds of filter, in order of judgement.
+        rules: name -> thresholds in words, of each active rule of filter.
+        meanings: status -> what it means, of each failure at ingest.
         truth: measurements against a known truth; those of results.json when empty.
         quarantined: "stage/shard" -> why it was given up; their samples are in no number.
     """
@@ -104,7 +103,8 @@ class ReportContext:
     pipeline: str
     command: str = ""
     config_yaml: str = ""
-    rules: Sequence[Rule] = ()
+    rules: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    meanings: Mapping[str, Meaning] = field(default_factory=dict[str, Meaning])
     truth: Sequence[TruthRow] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -130,10 +130,11 @@ class ReportStage(Stage[ReportConfig]):
 
     Args:
         context: what pipelines knows of the run.
+        measure_rules: says what each active rule does, in the order of judgement.
     """
 
     name: ClassVar[str] = "report"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def __init__(
@@ -145,9 +146,11 @@ class ReportStage(Stage[ReportConfig]):
         own: ShardSet | None = None,
         *,
         context: ReportContext,
+        measure_rules: Callable[[], Sequence[RuleFacts]] = list,
     ) -> None:
         super().__init__(config, inputs, models, seed, own)
         self._context = context
+        self._measure_rules = measure_rules
 
     def waves(self) -> Iterator[Sequence[Task]]:
         """Yield one task over everything the run has made."""
@@ -160,58 +163,82 @@ class ReportStage(Stage[ReportConfig]):
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         """Render the page, with smaller thumbnails until it is small enough."""
-        fixed, side_px = self._fixed_parts(), self.config.thumbnail_px
-        page = render_page(fixed | self._picture_parts(side_px))
+        rules = self._measure_rules()
+        fixed, choice = self._fixed_parts(rules), self._choose(rules)
+        side_px = self.config.thumbnail_px
+        page = render_page(fixed | self._picture_parts(choice, side_px))
         while len(page) > self.config.max_bytes and side_px // 2 >= _MIN_SIDE_PX:
             side_px //= 2
-            page = render_page(fixed | self._picture_parts(side_px))
+            page = render_page(fixed | self._picture_parts(choice, side_px))
         (place.out / PAGE).write_bytes(page)
         return Counter({"in": len(self.inputs), "kept": len(self.inputs)})
 
-    def _fixed_parts(self) -> dict[str, Any]:
+    def _fixed_parts(self, rules: Sequence[RuleFacts]) -> dict[str, Any]:
         context, inputs = self._context, self.inputs
         curation = {name: item for name, item in inputs.items() if name not in _MODEL_STAGES}
         results = self._results()
+        funnel = measure_funnel(curation)
+        dropped = next((row.dropped for row in funnel if row.stage == "filter"), {})
         return {
             "title": self.config.title or context.pipeline,
             "context": context,
             "seed": self.seed,
             "headline": describe_run(inputs, results),
             "stages": [describe_stage(name, item) for name, item in inputs.items()],
-            "funnel": view_funnel(measure_funnel(curation)),
-            "histograms": view_histograms(inputs.get("annotate"), context.rules),
+            "funnel": view_funnel(funnel),
+            "came_in": measure_ingest(inputs["ingest"], context.meanings)
+            if "ingest" in inputs
+            else None,
+            "rules": view_rules(rules, dropped),
+            "has_nsfw": NSFW in list_measures(inputs.get("annotate")),
+            "histograms": view_histograms(
+                inputs.get("annotate"), {facts.column for facts in rules}
+            ),
             "losses": view_losses(inputs.get("train")),
             "numbers": view_numbers(results.numbers if results else ()),
             "truth": context.truth or (results.truth if results else ()),
             "protocol": describe_protocol(results.protocol if results else {}),
         }
 
-    def _picture_parts(self, side_px: int) -> dict[str, Any]:
-        config, context, inputs = self.config, self._context, self.inputs
-        samples = view_samples(
-            inputs.get("sample"), inputs.get("evaluate"), config.num_prompts, side_px
+    def _choose(self, rules: Sequence[RuleFacts]) -> PictureChoice:
+        config, inputs = self.config, self.inputs
+        plain = [facts.name for facts in rules if not (facts.near_dropped or facts.near_kept)]
+        return PictureChoice(
+            rules=rules,
+            dropped=choose_dropped(inputs.get("filter"), plain, config.num_examples),
+            passed=choose_kept(inputs.get("filter"), config.num_examples),
+            kept=choose_kept(inputs.get("dedup", inputs.get("filter")), config.num_kept),
+            clusters=choose_clusters(inputs.get("dedup"), config.num_clusters, config.num_examples),
+            captions=choose_captions(inputs.get("recaption"), config.num_captions),
+            repeats=find_repeats(inputs, config.num_repeats, config.num_repeats),
         )
-        empty = {"reasons": (), "kept": (), "clusters": (), "captions": None}
-        ingest = inputs.get("ingest")
-        if ingest is None:
-            return {"samples": samples, **empty}
-        verdicts = read_verdicts(inputs.get("filter"))
-        columns = [KEY, *(rule.column for rule in context.rules)]
-        scores = read_columns(inputs.get("annotate"), columns)
-        groups = choose_examples(verdicts, scores, context.rules, config.num_examples)
-        clusters = choose_clusters(inputs.get("dedup"), config.num_clusters, config.num_examples)
-        survivors = read_verdicts(inputs.get("dedup")).kept or verdicts.kept
-        kept = order_by_hash(survivors)[: config.num_kept]
-        captions = choose_captions(inputs.get("recaption"), config.num_captions)
-        shown = {item.key for group in groups for item in (*group.dropped, *group.kept)}
-        shown |= {key for item in clusters for key in (item.keeper, *(k for k, _ in item.others))}
-        gallery = open_gallery(ingest, shown | set(kept) | set(captions.texts), side_px)
-        return {
-            "samples": samples,
-            "reasons": view_reasons(groups, gallery),
-            "kept": [gallery.view(key) for key in kept],
-            "clusters": view_clusters(clusters, gallery),
-            "captions": view_captions(captions, gallery),
+
+    def _picture_parts(self, choice: PictureChoice, side_px: int) -> dict[str, Any]:
+        config, inputs = self.config, self.inputs
+        parts: dict[str, Any] = {
+            "samples": view_samples(
+                inputs.get("sample"), inputs.get("evaluate"), config.num_prompts, side_px
+            ),
+            "pictures": {},
+            "kept": (),
+            "clusters": (),
+            "captions": None,
+            "repeats": None,
+        }
+        if "ingest" not in inputs:
+            return parts
+        gallery = open_gallery(inputs["ingest"], inputs.get("annotate"), choice.keys, side_px)
+        return parts | {
+            "pictures": {
+                facts.name: view_pictures(
+                    facts, choice.dropped.get(facts.name, ()), choice.passed, gallery
+                )
+                for facts in choice.rules
+            },
+            "kept": [gallery.view(key) for key in choice.kept],
+            "clusters": view_clusters(choice.clusters, gallery),
+            "captions": view_captions(choice.captions, gallery),
+            "repeats": view_repeats(choice.repeats, gallery),
         }
 
     def _results(self) -> Results | None:
@@ -265,42 +292,6 @@ def describe_stage(name: str, shards: ShardSet) -> StageFacts:
     )
 
 
-def render_page(parts: Mapping[str, Any]) -> bytes:
-    """Fill the template, UTF-8; every text is escaped but the SVG drawn here.
-
-    Args:
-        parts: what `ReportStage` collects, by the names the template uses.
-    """
-    import jinja2  # here, since the command line imports this module at every start
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "count": "{:,}".format,
-        "percent": format_percent,
-        "number": format_number,
-        "short": _shorten,
-    }
-    source = importlib.resources.files("eval") / "templates" / TEMPLATE
-    return environment.from_string(source.read_text()).render(parts).encode()
-
-
-def format_percent(share: float) -> str:
-    """Write a share so that a small one is not shown as none."""
-    if 0 < share < 0.001:
-        return "<0.1 %"
-    return f"{share:.1%}".replace("%", " %")
-
-
-def format_number(value: float | None, name: str = "") -> str:
-    """Write a rate with three decimals, a number that rests on a network with four."""
-    if value is None:
-        return ""
-    text = f"{value:.4f}" if "[" in name else f"{value:.3f}"
-    return text.replace("-", "\u2212")
-
-
 def _in_words(value: Any) -> str:
     """Write nested values as text: "ema (ok 192), untrained (ok 64)"."""
     if isinstance(value, Mapping):
@@ -312,8 +303,4 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_in_words(item) for item in value) or "none"
     text = str(value)
-    return _shorten(text) if re.fullmatch(r"[0-9a-f]{64}", text) else text
-
-
-def _shorten(digest: str) -> str:
-    return digest[:12]
+    return shorten(text) if re.fullmatch(r"[0-9a-f]{64}", text) else text

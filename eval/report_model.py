@@ -14,9 +14,9 @@ from curate.core.schema import KEY, OK, STATUS
 from curate.core.shard import ShardSet
 from eval.charts import Curve, Dot, draw_curves, draw_intervals
 from eval.compositional import ATTRIBUTES
-from eval.curation import order_by_hash, read_columns
 from eval.evidence import DEFAULT_VARIANT
 from eval.metrics import Number
+from eval.row_stream import order_by_hash, read_columns
 from eval.thumbnails import load_thumbnails
 
 LOSSES = "metrics.jsonl"

@@ -172,8 +172,8 @@ STAGES: Mapping[str, StageSpec] = {
         build=_report,
         reads=("ingest",),
         may_read=(
-            "annotate", "filter", "dedup", "recaption", "bucket", "encode", "train", "sample",
-            "evaluate",
+            "annotate", "repeats", "filter", "dedup", "recaption", "bucket", "encode", "train",
+            "sample", "evaluate",
         ),
     ),
 }  # fmt: skip

@@ -2,54 +2,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pytest
 
+from eval import curation
 from eval.curation import (
-    Rule,
     choose_clusters,
-    choose_examples,
+    choose_dropped,
+    choose_kept,
     list_measures,
-    mark_outside,
     measure_distributions,
-    measure_funnel,
-    read_columns,
-    read_verdicts,
 )
 
-SIMILARITY = Rule(reason="similarity", column="clip.similarity", min=0.3)
 VERDICTS = [("keep", pa.bool_()), ("reason", pa.string())]
-
-
-def test_funnel_counts_a_failure_once_where_it_happened(make_shards: Any, toy: Any):
-    inputs = {
-        "ingest": make_shards("ingest", [], counts={"in": 10, "kept": 8, "failed.not_image": 2}),
-        "filter": make_shards(
-            "filter", [], counts={"in": 10, "kept": 5, "failed.not_image": 2, "dropped.aspect": 3}
-        ),
-        "recaption": make_shards(
-            "recaption", [], counts={"in": 5, "kept": 5, "rejected.refusal": 4}
-        ),
-    }
-    ingest, judged, captions = measure_funnel(inputs)
-    assert (ingest.num_in, ingest.num_kept, ingest.failed) == (10, 8, {"not_image": 2})
-    assert (judged.num_in, judged.num_kept, judged.failed) == (8, 5, {})
-    assert judged.dropped == {"aspect": 3}
-    assert captions.notes == {"rejected.refusal": 4}
-
-
-def test_reasons_come_most_drops_first(make_shards: Any):
-    counts = {"in": 9, "kept": 3, "dropped.a": 1, "dropped.b": 5}
-    (row,) = measure_funnel({"filter": make_shards("filter", [], counts=counts)})
-    assert list(row.dropped) == ["b", "a"]
-
-
-def test_missing_columns_are_left_out(make_shards: Any, toy: Any):
-    shards = make_shards("annotate", [{"key": toy.key("a")}])
-    table = read_columns(shards, ["key", "clip.similarity"])
-    assert table is not None and table.column_names == ["key"]
-    assert read_columns(None, ["key"]) is None
-    assert read_verdicts(shards).kept == frozenset()
+CLUSTERS = [("keeper", pa.string()), ("edge", pa.string())]
 
 
 def test_measures_are_numbers_that_mean_something(make_shards: Any, toy: Any):
@@ -65,57 +31,48 @@ def test_measures_are_numbers_that_mean_something(make_shards: Any, toy: Any):
     assert list_measures(None) == []
 
 
-def test_bounds_are_inclusive_as_in_filter():
-    values = np.array([0.1, 0.3, 0.5])
-    rule = Rule(reason="x", column="y", min=0.3, max=0.5)
-    assert mark_outside(values, [rule]).tolist() == [True, False, False]
-
-
-def test_distributions_put_judged_columns_first_and_leave_constant_ones_out():
-    table = pa.table(
-        {
-            "pixels.width": pa.array([64, 64, 64], pa.int32()),
-            "aesthetic.score": pa.array([1.0, 2.0, None]),
-            "clip.similarity": pa.array([0.1, 0.4, float("nan")]),
-        }
-    )
-    found = measure_distributions(table, table.column_names, [SIMILARITY])
-    assert [item.column for item in found] == ["clip.similarity", "aesthetic.score"]
-    assert found[0].num_outside == 1
-    assert found[1].values.tolist() == [1.0, 2.0]
-
-
-def test_examples_are_those_nearest_to_the_threshold(make_shards: Any, toy: Any):
-    scores = {"far": 0.0, "near": 0.29, "just": 0.3, "safe": 0.9}
-    annotate = make_shards(
-        "annotate",
-        [{"key": toy.key(name), "clip.similarity": score} for name, score in scores.items()],
-        [("clip.similarity", pa.float64())],
-    )
+def test_distributions_leave_out_judged_constant_and_unmeasured_values(make_shards: Any, toy: Any):
     rows = [
-        {"key": toy.key(name), "keep": score >= 0.3, "reason": "" if score >= 0.3 else "similarity"}
-        for name, score in scores.items()
+        {"key": toy.key("a"), "pixels.width": 64, "a.score": 1.0, "b.score": float("nan")},
+        {"key": toy.key("b"), "pixels.width": 64, "a.score": 2.0, "b.score": 0.1},
+        {"key": toy.key("c"), "pixels.width": 64, "a.score": None, "b.score": 0.4},
     ]
-    verdicts = read_verdicts(make_shards("filter", rows, VERDICTS))
-    table = read_columns(annotate, ["key", "clip.similarity"])
-    (group,) = choose_examples(verdicts, table, [SIMILARITY], limit=1)
-    assert (group.reason, group.num_dropped) == ("similarity", 2)
-    assert [item.key for item in group.dropped] == [toy.key("near")]
-    assert [item.key for item in group.kept] == [toy.key("just")]
-    assert group.kept[0].score == 0.3
+    columns = [(name, pa.float64()) for name in ("pixels.width", "a.score", "b.score")]
+    shards = make_shards("annotate", rows, columns)
+    found = {item.column: sorted(item.values.tolist()) for item in measure_distributions(shards)}
+    assert found == {"a.score": [1.0, 2.0], "b.score": [0.1, 0.4]}
+    assert [item.column for item in measure_distributions(shards, {"a.score"})] == ["b.score"]
+    assert measure_distributions(None) == []
 
 
-def test_a_reason_without_a_rule_still_shows_what_it_dropped(make_shards: Any, toy: Any):
-    rows = [{"key": toy.key("a"), "keep": False, "reason": "opt_out"}]
-    verdicts = read_verdicts(make_shards("filter", rows, VERDICTS))
-    (group,) = choose_examples(verdicts, None, [], limit=3)
-    assert group.rule is None
-    assert group.dropped[0].score is None and group.kept == []
+def test_distributions_of_many_samples_rest_on_a_fair_part(
+    make_shards: Any, toy: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(curation, "_MAX_VALUES", 10)
+    rows = [{"key": toy.key(str(i)), "a.score": float(i)} for i in range(100)]
+    shards = make_shards("annotate", rows, [("a.score", pa.float64())])
+    (found,) = measure_distributions(shards)
+    smallest = sorted(rows, key=lambda row: row["key"])[:10]
+    assert sorted(found.values) == sorted(row["a.score"] for row in smallest)
 
 
-def test_failed_samples_are_not_drops(make_shards: Any, toy: Any):
-    row = {"key": toy.key("a"), "status": "not_image", "keep": False, "reason": "not_image"}
-    assert read_verdicts(make_shards("filter", [row], VERDICTS)).reasons == {}
+def test_kept_and_dropped_are_told_apart_and_failed_samples_are_neither(make_shards: Any, toy: Any):
+    rows = [
+        {"key": toy.key("a"), "keep": True, "reason": ""},
+        {"key": toy.key("b"), "keep": False, "reason": "language"},
+        {"key": toy.key("c"), "keep": False, "reason": "where"},
+        {"key": toy.key("d"), "keep": False, "reason": "where", "status": "not_image"},
+    ]
+    shards = make_shards("filter", rows, VERDICTS)
+    assert choose_kept(shards, 5) == [toy.key("a")]
+    found = choose_dropped(shards, ["language", "where", "uids"], 5)
+    assert found == {"language": [toy.key("b")], "where": [toy.key("c")], "uids": []}
+    assert choose_kept(None, 5) == [] and choose_dropped(None, ["where"], 5) == {"where": []}
+
+
+def test_tables_without_verdicts_choose_nothing(make_shards: Any, toy: Any):
+    shards = make_shards("filter", [{"key": toy.key("a")}])
+    assert choose_kept(shards, 5) == []
 
 
 def test_clusters_name_keeper_others_and_size(make_shards: Any, toy: Any):
@@ -126,8 +83,18 @@ def test_clusters_name_keeper_others_and_size(make_shards: Any, toy: Any):
         {"key": lone},
         *({"key": key, "keeper": keeper, "edge": "near"} for key in others),
     ]
-    shards = make_shards("dedup", rows, [("keeper", pa.string()), ("edge", pa.string())])
-    (cluster,) = choose_clusters(shards, limit=5, max_members=2)
+    (cluster,) = choose_clusters(make_shards("dedup", rows, CLUSTERS), limit=5, max_members=2)
     assert cluster.keeper == keeper
     assert cluster.num_members == 4
     assert cluster.others == [(key, "near") for key in others[:2]]
+
+
+def test_the_largest_clusters_come_first(make_shards: Any, toy: Any):
+    rows = [
+        {"key": toy.key(f"{size}-{i}"), "keeper": toy.key(f"keeper of {size}"), "edge": "near"}
+        for size in (1, 2, 5, 3)
+        for i in range(size)
+    ]
+    found = choose_clusters(make_shards("dedup", rows, CLUSTERS), limit=3, max_members=9)
+    assert [item.num_members for item in found[:2]] == [6, 4]
+    assert len(found) == 3 and found[2].num_members in (2, 3)

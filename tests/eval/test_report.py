@@ -16,15 +16,17 @@ from PIL import Image
 from curate.core.errors import ConfigError, ShardError
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
-from eval.curation import Rule
 from eval.metrics import Number
-from eval.report import ReportConfig, ReportContext, ReportStage, format_number, format_percent
+from eval.report import ReportConfig, ReportContext, ReportStage
+from eval.report_ingest import Meaning
 from eval.report_model import describe_score, read_losses
+from eval.report_page import format_number, format_percent, format_share
+from eval.report_rules import GroupChange, NearSample, RuleFacts
 from eval.results import Results
 from eval.truth import TruthRow
 
 ATTACK = "<script>alert('caption')</script>"
-RULES = (Rule(reason="similarity", column="clip.similarity", min=0.3),)
+REPEATS = tuple(f"repeats.{name}" for name in ("pictures", "captions", "hosts", "texts"))
 VERDICTS = [("keep", pa.bool_()), ("reason", pa.string())]
 
 
@@ -36,12 +38,14 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.sections: list[str] = []
         self.sources: list[str] = []
+        self.ids: list[str] = []
         self.text = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         self.tags.append(tag)
+        self.ids.append(values.get("id") or "")
         if tag == "section":
             self.sections.append(values.get("id") or "")
         self.sources += [values[name] or "" for name in ("src", "srcset") if name in values]
@@ -88,8 +92,23 @@ def run_tree(make_shards: Any, toy: Any) -> dict[str, ShardSet]:
         ),
         "annotate": make_shards(
             "annotate",
-            [{"key": key, "clip.similarity": 0.1 * i} for i, key in enumerate(keys[:7])],
-            [("clip.similarity", pa.float32())],
+            [
+                {"key": key, "clip.similarity": 0.1 * i, "pixels.width": i, "phash.phash": i // 2}
+                for i, key in enumerate(keys[:7])
+            ],
+            [
+                ("clip.similarity", pa.float32()),
+                ("pixels.width", pa.int32()),
+                ("phash.phash", pa.uint64()),
+            ],
+        ),
+        "repeats": make_shards(
+            "repeats",
+            [
+                {"key": key, **dict.fromkeys(REPEATS, 2), "repeats.hosts": 1, "repeats.texts": 1}
+                for key in keys[:6]
+            ],
+            [(name, pa.int32()) for name in REPEATS],
         ),
         "filter": make_shards(
             "filter",
@@ -148,16 +167,54 @@ def run_tree(make_shards: Any, toy: Any) -> dict[str, ShardSet]:
     }
 
 
-def render(
-    out: Path,
-    inputs: dict[str, ShardSet],
-    config: ReportConfig | None = None,
-    rules: Sequence[Rule] = RULES,
-) -> str:
+def measure_rules(inputs: dict[str, ShardSet]) -> Sequence[RuleFacts]:
+    """One rule as filter would have judged the run above, where it did."""
+    if not {"filter", "annotate", "ingest"} <= inputs.keys():
+        return []
+    if "clip.similarity" not in inputs["annotate"].schema("00000").names:
+        return []
+    keys = inputs["annotate"].table("00000", ["key"])["key"].to_pylist()
+    return [
+        RuleFacts(
+            name="similarity",
+            column="clip.similarity",
+            summary="cosine",
+            source=ATTACK,
+            limits=[">= 0.3"],
+            thresholds=[0.3],
+            edges=np.linspace(0, 0.7, 8),
+            kept=np.array([0, 0, 0, 1, 1, 1, 1]),
+            dropped=np.array([1, 1, 1, 0, 0, 0, 0]),
+            num_passed=4,
+            num_outside=3,
+            near_dropped=[NearSample(key=keys[2], score=0.2, is_decided=True)],
+            near_kept=[NearSample(key=keys[3], score=0.3, is_decided=True)],
+            groups={
+                "host": [
+                    GroupChange(name=f"{ATTACK}.example", before=4, after=1),
+                    GroupChange(name="b.example", before=3, after=3),
+                ]
+            },
+        ),
+        RuleFacts(name="where", column="a, b", limits=["a > b"]),
+    ]
+
+
+def render(out: Path, inputs: dict[str, ShardSet], config: ReportConfig | None = None) -> str:
     context = ReportContext(
-        pipeline="demo", command="curate run", config_yaml="seed: 0\n", rules=rules
+        pipeline="demo",
+        command="curate run",
+        config_yaml="seed: 0\n",
+        meanings={"not_image": Meaning(sentence="No picture at all.", is_fetched_again=False)},
     )
-    stage = ReportStage(config or ReportConfig(), inputs, {}, seed=0, context=context)
+    stage = ReportStage(
+        config or ReportConfig(),
+        inputs,
+        {},
+        seed=0,
+        context=context,
+        measure_rules=lambda: measure_rules(inputs),
+    )
     (task,) = next(stage.waves())
     out.mkdir()
     stage.run(task, Place(out=out, scratch=out))
@@ -167,9 +224,12 @@ def render(
 
 ALL = [
     "funnel",
+    "ingest",
     "truth",
+    "rules",
     "measures",
-    "dropped",
+    "repeats",
+    "kept",
     "duplicates",
     "captions",
     "training",
@@ -187,6 +247,10 @@ def test_a_whole_run_has_every_section(tmp_path: Path, run_tree: dict[str, Shard
     assert "not measured" in page.text and "new.metric" in page.text
     assert "exact scene" in page.text
     assert "detailed words" in page.text
+    assert "No picture at all." in page.text
+    assert "cosine" in page.text and ">= 0.3" in page.text
+    assert "just dropped" in page.text and "just kept" in page.text
+    assert "2 samples" in page.text and "2 captions, 1 host" in page.text
 
 
 def test_text_from_data_is_escaped(tmp_path: Path, run_tree: dict[str, ShardSet]):
@@ -206,18 +270,23 @@ def test_the_page_asks_for_nothing(tmp_path: Path, run_tree: dict[str, ShardSet]
 
 def test_links_lead_to_sections_that_are_there(tmp_path: Path, run_tree: dict[str, ShardSet]):
     page = Page(render(tmp_path / "out", run_tree))
-    assert [s.removeprefix("#") for s in page.sources if s.startswith("#")] == page.sections
+    links = [source.removeprefix("#") for source in page.sources if source.startswith("#")]
+    assert [link for link in links if not link.startswith("rule-")] == page.sections
+    rules = [link for link in links if link.startswith("rule-")]
+    assert rules == ["rule-similarity", "rule-where"]
+    assert set(rules) <= set(page.ids)
 
 
 @pytest.mark.parametrize(
     ("absent", "missing"),
     [
         (("train", "sample", "evaluate"), {"truth", "training", "numbers", "samples"}),
-        (("annotate",), {"measures"}),
-        (("filter",), {"dropped"}),
+        (("annotate",), {"rules", "measures", "repeats"}),
+        (("filter",), {"rules"}),
+        (("repeats",), {"repeats"}),
         (("recaption",), {"captions"}),
         (("dedup",), {"duplicates"}),
-        (("ingest",), {"dropped", "duplicates", "captions"}),
+        (("ingest",), {"ingest", "rules", "repeats", "kept", "duplicates", "captions"}),
         (("evaluate",), {"truth", "numbers"}),
     ],
 )
@@ -235,7 +304,7 @@ def test_stages_without_their_columns_still_make_a_page(tmp_path: Path, make_sha
         name: make_shards(name, bare)
         for name in ("ingest", "annotate", "filter", "dedup", "recaption", "train", "sample")
     }
-    assert Page(render(tmp_path / "out", inputs)).sections == ["funnel", "reproduce"]
+    assert Page(render(tmp_path / "out", inputs)).sections == ["funnel", "ingest", "reproduce"]
 
 
 def test_equal_runs_give_equal_bytes(tmp_path: Path, run_tree: dict[str, ShardSet]):
@@ -256,21 +325,37 @@ def test_a_page_that_is_too_large_gets_smaller_pictures(
 
 
 def test_a_changed_threshold_changes_the_task(run_tree: dict[str, ShardSet]):
-    def task(low: float) -> Any:
-        rules = [Rule(reason="similarity", column="clip.similarity", min=low)]
-        context = ReportContext(pipeline="demo", rules=rules)
+    def task(limit: str) -> Any:
+        context = ReportContext(pipeline="demo", rules={"similarity": [limit]})
         (found,) = next(ReportStage(ReportConfig(), run_tree, {}, 0, context=context).waves())
         return found
 
-    assert task(0.2).inputs == task(0.3).inputs
-    assert task(0.2).params != task(0.3).params
-    json.dumps(task(0.2).params)
+    assert task(">= 0.2").inputs == task(">= 0.3").inputs
+    assert task(">= 0.2").params != task(">= 0.3").params
+    json.dumps(task(">= 0.2").params)
+
+
+def test_an_unsafe_picture_is_nowhere_on_the_page(tmp_path: Path, make_shards: Any, toy: Any):
+    key = toy.key("unsafe")
+    inputs = {
+        "ingest": make_shards("ingest", [{"key": key}], members={key: {"png": toy.picture("red")}}),
+        "annotate": make_shards(
+            "annotate", [{"key": key, "nsfw.score": 0.9}], [("nsfw.score", pa.float32())]
+        ),
+        "filter": make_shards("filter", [{"key": key, "keep": True, "reason": ""}], VERDICTS),
+    }
+    page = Page(render(tmp_path / "out", inputs))
+    assert "kept" in page.sections
+    assert not [source for source in page.sources if source.startswith("data:")]
+    assert "not shown: nsfw" in page.text
+    assert "nsfw.score is above 0.5 are not shown" in page.text
 
 
 def test_small_shares_are_not_shown_as_none():
     assert format_percent(0.0) == "0.0 %"
     assert format_percent(0.0004) == "<0.1 %"
     assert format_percent(0.517) == "51.7 %"
+    assert format_share(0.517) == "51.7"
 
 
 def test_numbers_of_networks_get_four_decimals():
