@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.core.errors import CurateError
 from curate.models.golden import (
-    LOG_ODDS_TOLERANCE,
-    TOLERANCE,
     Outputs,
     check_golden,
     golden_path,
@@ -23,10 +20,6 @@ from curate.models.golden import (
     write_golden,
 )
 from curate.models.packs import ModelPack, ModelRef, is_image_text_role
-
-# Reduced precision may stray this many times as far as it does on the golden inputs; chosen by us.
-_REDUCED_FACTOR = 2.0
-_MOST_REDUCED = 0.1  # chosen by us: a cosine of 0.995; a model that strays further is not offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,40 +71,19 @@ def write_goldens(pack: ModelPack, *, overwrite: bool) -> Iterator[str]:
         pack: its models.
         overwrite: also where there are some already.
     """
+    from curate.models.probes import tolerances
+
     for role, ref in pack.items():
         loaded = load_for_probe(role, ref)
         if loaded is None:
             yield f"{role}: has no golden values, {ref.kind} gives texts or labels"
             continue
-        outputs, known = loaded.probe(), read_golden(ref)
-        if known is not None and not overwrite and outputs.keys() <= known.outputs.keys():
+        outputs, known = loaded.probe(), None if overwrite else read_golden(ref)
+        if known is not None and outputs.keys() <= known.outputs.keys():
             yield f"{role}: kept {golden_path(ref)}"
             continue
-        path = write_golden(ref, loaded.name, outputs, _tolerances(role, ref, outputs))
+        path = write_golden(ref, loaded.name, outputs, tolerances(ref, outputs))
         yield f"{role}: wrote {path}"
-
-
-def _tolerances(role: str, ref: ModelRef, outputs: Outputs) -> dict[str, float]:
-    """Say how far each precision may stray; half precision strays less than bfloat16."""
-    tolerances = {"fp32": LOG_ODDS_TOLERANCE if "log_odds" in outputs else TOLERANCE}
-    if not is_image_text_role(role) or ref.kind != "open_clip":
-        return tolerances
-    from curate.models.clip import load_image_text
-    from curate.models.probes import probe_image_text
-
-    try:
-        reduced = probe_image_text(load_image_text(ref, precision="bf16"))
-    except (CurateError, RuntimeError):  # a network with operations that bfloat16 lacks
-        return tolerances
-    strayed = max(float(_distance(reduced[name], rows)) for name, rows in outputs.items())
-    if strayed * _REDUCED_FACTOR <= _MOST_REDUCED:
-        allowed = round(max(TOLERANCE, strayed * _REDUCED_FACTOR), 4)
-        tolerances |= {"bf16": allowed, "fp16": allowed}
-    return tolerances
-
-
-def _distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    return float(np.linalg.norm(first - second, axis=1).max())
 
 
 def _load_image_text(ref: ModelRef) -> Loaded:

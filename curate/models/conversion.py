@@ -21,13 +21,13 @@ from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 from curate.models.clip import load_open_clip_model
 from curate.models.foreign import file_sha256, read_foreign
-from curate.models.golden import LOG_ODDS_TOLERANCE, write_golden
+from curate.models.golden import write_golden
 from curate.models.head_recipes import HEAD_RECIPES
 from curate.models.heads import LinearHead, load_head, write_head
 from curate.models.keras_saved import is_saved_model, read_keras_head
 from curate.models.mlp_head import MlpHead, write_mlp_head
 from curate.models.open_clip_folder import openai_programs, write_open_clip
-from curate.models.probes import probe_head, probe_image_text, probe_score
+from curate.models.probes import probe_head, probe_image_text, probe_score, tolerances
 from curate.models.weights import check_shapes, write_tensors
 
 # Largest difference between a folded head and the layers it came from, on the golden embeddings;
@@ -156,7 +156,8 @@ def _convert_watermark(
     write_tensors(request.out, tensors, {**about, "kind": kind}, dtype=_dtype(tensors))
     ref = ModelRef(kind=kind, paths=(request.out,))
     model = load_laion_watermark(ref)
-    write_golden(ref, model.name, probe_score(model), {"fp32": LOG_ODDS_TOLERANCE})
+    outputs = probe_score(model)
+    write_golden(ref, model.name, outputs, tolerances(ref, outputs))
     return Converted(recipe="laion_watermark", kind=kind, note=f"{len(tensors)} tensors")
 
 
@@ -185,7 +186,8 @@ def _convert_clip(
     write_open_clip(request.out, architecture, pretrained, known, digest)
     ref = ModelRef(kind="open_clip", paths=(request.out,))
     model = load_open_clip_model(ref)
-    write_golden(ref, model.name, probe_image_text(model))
+    outputs = probe_image_text(model)
+    write_golden(ref, model.name, outputs, tolerances(ref, outputs))
     return Converted(recipe="open_clip", kind="open_clip", note=f"{len(known)} tensors")
 
 

@@ -131,8 +131,7 @@ def write_golden(
     names are kept if they were made with the same weights.
     """
     path = golden_path(ref)
-    old = read_golden(ref)
-    kept = old if old is not None and old.digest == ref.digest else None
+    kept = _same_weights(ref)
     golden = Golden(
         model=kept.model if kept else model,
         digest=ref.digest,
@@ -143,6 +142,15 @@ def write_golden(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(golden), sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def _same_weights(ref: ModelRef) -> Golden | None:
+    """Read golden values made with these very weights; damaged or older ones are as none."""
+    try:
+        old = read_golden(ref)
+    except ModelError:
+        return None
+    return old if old is not None and old.digest == ref.digest else None
 
 
 def check_golden(

@@ -116,8 +116,11 @@ def test_both_roles_of_a_model_keep_their_values(tmp_path: Path) -> None:
 
 def test_damaged_golden_values_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "golden.json").write_text('{"model": "x"}')
+    ref = ModelRef(kind="any", paths=(tmp_path,))
     with pytest.raises(ModelError, match="must be golden values, got"):
-        read_golden(ModelRef(kind="any", paths=(tmp_path,)))
+        read_golden(ref)
+    write_golden(ref, "model", {"raw": np.zeros(1, np.float32)})
+    assert check_golden("aesthetic", ref, lambda: {"raw": np.zeros(1, np.float32)}) == 0.0
 
 
 def test_the_inputs_never_change() -> None:
