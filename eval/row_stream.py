@@ -44,6 +44,10 @@ def sample_rows(parts: Iterable[pa.Table], limit: int) -> pa.Table | None:
     chosen: pa.Table | None = None
     for part in parts:
         joined = [part] if chosen is None else [chosen, part]
+        if chosen is not None and chosen.num_rows == limit > 0:  # only smaller keys may enter
+            joined[1] = part.filter(pc.less(part[KEY], pc.max(chosen[KEY])))
+            if not joined[1].num_rows:
+                continue
         rows = pa.concat_tables(joined, promote_options="default")
         places = pc.select_k_unstable(rows, k=limit, sort_keys=[(KEY, "ascending")])
         chosen = rows.take(places).combine_chunks()

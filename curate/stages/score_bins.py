@@ -45,11 +45,13 @@ class ScoreBins:
         known = scores[is_known]
         self._ends = min(self._ends[0], known.min()), max(self._ends[1], known.max())
         part = pa.table({KEY: keys.filter(pa.array(is_known)), "score": known})
-        joined = pa.concat_tables([self._sample, part])
-        order = [(KEY, "ascending")]
-        self._sample = joined.take(
-            pc.select_k_unstable(joined, k=_MAX_SAMPLED, sort_keys=order)
-        ).combine_chunks()
+        if self._sample.num_rows == _MAX_SAMPLED:  # full: only smaller keys may still enter
+            part = part.filter(pc.less(part[KEY], pc.max(self._sample[KEY])))
+        if part.num_rows:
+            joined = pa.concat_tables([self._sample, part])
+            order = [(KEY, "ascending")]
+            places = pc.select_k_unstable(joined, k=_MAX_SAMPLED, sort_keys=order)
+            self._sample = joined.take(places).combine_chunks()
 
     def edges(self, thresholds: Sequence[float]) -> NDArray[np.float64]:
         """Give the edges of the bins, [B + 1] with B at most NUM_BINS + 1; [0] without scores.
