@@ -30,6 +30,8 @@ class IngestConfig(FetchConfig):
         revision: of a data set on the Hugging Face hub; "" is its main branch.
         max_pixels: larger pictures are not decoded.
         max_frames: longer animations are refused.
+        verify: "structure" tells cut files by their structure and leaves damage in the middle to
+            annotate, which decodes them; "pixels" decodes every picture at ingest, too.
         resize_px: store pictures whose shorter side is longer as a JPEG of this shorter side; 0
             stores the original bytes.
         resize_quality: of that JPEG, 1..100. Source: img2dataset's encode_quality.
@@ -49,12 +51,17 @@ class IngestConfig(FetchConfig):
     revision: str = ""
     max_pixels: int = MAX_PIXELS
     max_frames: int = MAX_FRAMES
+    verify: str = "structure"
     resize_px: int = 0
     resize_quality: int = 95
     takedowns: str = field(default="", metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         FetchConfig.__post_init__(self)  # super() does not work in a dataclass with slots
+        if self.verify not in ("structure", "pixels"):
+            raise ConfigError(
+                f"ingest.verify: must be structure or pixels, got {self.verify}; set one of them"
+            )
         if self.tar_keys not in ("auto", "first_dot", "last_dot"):
             raise ConfigError(
                 f"ingest.tar_keys: must be auto, first_dot or last_dot, got {self.tar_keys}; "

@@ -15,6 +15,7 @@ from typing import Any
 from curate.core.errors import SampleError
 from curate.core.image import decode_reduced, encode_image, resize_min_side
 from curate.core.image_header import Header, read_header, verify_pixels
+from curate.core.image_structure import ends_whole
 from curate.sources.config import IngestConfig
 from curate.sources.table import RawSample
 
@@ -83,7 +84,8 @@ def _check(data: bytes, expected: str, found: str, config: IngestConfig) -> Head
     if expected not in ("", found):
         raise SampleError("hash_mismatch", f"sha256 is {found}, the source says {expected}")
     header = read_header(data, config.max_pixels, config.max_frames)
-    if not _shrinks(header, config):  # else decoding for the smaller copy verifies
+    is_whole = config.verify == "structure" and ends_whole(data, header.format)
+    if not is_whole and not _shrinks(header, config):  # shrinking decodes all of it anyway
         verify_pixels(data, header)
     return header
 
@@ -96,7 +98,7 @@ def _reduce(data: bytes, header: Header, config: IngestConfig) -> _Stored:
     if not _shrinks(header, config):
         return _Stored(data=data, format=header.format, width=header.width, height=header.height)
     picture = decode_reduced(data, config.resize_px, header.width * header.height)
-    small = resize_min_side(picture, config.resize_px)
+    small = resize_min_side(picture, config.resize_px, header.height, header.width)
     return _Stored(
         data=encode_image(small, "jpeg", config.resize_quality),
         format="jpg",

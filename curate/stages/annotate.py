@@ -28,7 +28,7 @@ from curate.annotators.table import (
     measure,
     runnable,
 )
-from curate.core.errors import ConfigError
+from curate.core.errors import ConfigError, SampleError
 from curate.core.manifest import Task
 from curate.core.schema import OK
 from curate.core.shard import ShardWriter
@@ -128,14 +128,21 @@ class AnnotateStage(MapStage[AnnotateConfig]):
     def run(self, task: Task, place: Place) -> Counter[str]:
         ingested = self.inputs["ingest"]
         measured: dict[str, dict[str, Any]] = {}
+        damaged: dict[str, SampleError] = {}
         pictures = read_pictures(
-            ingested, task.shard, ahead=self.config.batch_size, threads=self.config.threads
+            ingested,
+            task.shard,
+            ahead=self.config.batch_size,
+            threads=self.config.threads,
+            damaged=damaged,
         )
         for batch in batch_pictures(pictures, self.config.batch_size):
             measured |= self._measure(batch)
         counts: Counter[str] = Counter()
         with ShardWriter(place.out, task.shard, self._schema(), with_tar=False) as writer:
             for row in ingested.table(task.shard, ["key", "status"]).to_pylist():
+                if error := damaged.get(row["key"]):
+                    row |= {"status": error.status, "error": error.detail}
                 writer.write(row | measured.get(row["key"], {}))
                 counts["in"] += 1
                 counts["kept" if row["status"] == OK else f"failed.{row['status']}"] += 1
@@ -169,6 +176,7 @@ class AnnotateStage(MapStage[AnnotateConfig]):
         fields: list[Any] = [
             pa.field("key", pa.string(), nullable=False),
             pa.field("status", pa.string(), nullable=False),
+            pa.field("error", pa.string()),  # of a picture that does not decode
         ]
         for annotator in self.annotators:
             fields += list(annotator.columns.items())

@@ -58,8 +58,8 @@ class DedupConfig:
 
         bin_entries: hash values a task holds at once, about 75 bytes each; chosen by us: 1.5 GB.
 
-    Source of the first two: measured on four toy webs of 3,000 to 5,000 rows with the hash spec lm1:
-    recall 0.989 at precision 0.989 (458 of 463 pairs both ways); on one, before lm1, radius 8 with
+    Source of the first two: measured on four toy webs of 3,000 to 5,000 rows, hash spec lm1: recall
+    0.989 at precision 0.989 (458 of 463 pairs both ways). On one, before lm1, radius 8 with
     distance 24 gave precision 0.93, a pHash alone 0.46.
     """
 

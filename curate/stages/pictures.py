@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from curate.core.ahead import map_ahead
-from curate.core.errors import ShardError
+from curate.core.errors import SampleError, ShardError
 from curate.core.image import decode_image
 from curate.core.schema import OK
 from curate.core.shard import ShardSet
@@ -28,6 +28,12 @@ class Picture:
     image: Image.Image
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Damaged:
+    key: str
+    error: SampleError
+
+
 def read_pictures(
     ingested: ShardSet,
     shard: str,
@@ -35,6 +41,7 @@ def read_pictures(
     *,
     ahead: int = 0,
     threads: int = 1,
+    damaged: dict[str, SampleError] | None = None,
 ) -> Iterator[Picture]:
     """Yield the good samples of a shard in table order, or only those among `keys`.
 
@@ -45,10 +52,11 @@ def read_pictures(
         ahead: pictures decoded before they are asked for, in other threads, at most
             `MAX_BATCH_PIXELS` in all; 0 decodes each when it is asked for.
         threads: that decode ahead.
+        damaged: filled with the samples that do not decode, by key; they are not yielded.
 
     Raises:
         ShardError: the tar is shorter than its table says.
-        SampleError: a picture no longer decodes, though ingest decoded it.
+        SampleError: a picture does not decode, and `damaged` is not given.
     """
     rows = [
         row
@@ -57,13 +65,21 @@ def read_pictures(
     ]
     with _open_tar(ingested, shard, whole=keys is None) as tar:
         encoded = ((row, _read_member(ingested, shard, tar, row)) for row in rows)
-        if ahead:
-            yield from map_ahead(
+        decoded = (
+            map_ahead(
                 _decode, encoded, ahead=ahead, threads=threads,
                 weigh=_count_pixels, budget=MAX_BATCH_PIXELS,
-            )  # fmt: skip
-        else:
-            yield from map(_decode, encoded)
+            )
+            if ahead
+            else map(_decode, encoded)
+        )  # fmt: skip
+        for item in decoded:
+            if isinstance(item, Picture):
+                yield item
+            elif damaged is None:
+                raise item.error
+            else:
+                damaged[item.key] = item.error
 
 
 def batch_pictures(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
@@ -99,9 +115,13 @@ def _count_pixels(encoded: _Encoded) -> int:
     return int(row["width"] * row["height"])
 
 
-def _decode(encoded: _Encoded) -> Picture:
+def _decode(encoded: _Encoded) -> Picture | _Damaged:
     row, data = encoded
-    return Picture(key=row["key"], caption=row["caption"], image=decode_image(data))
+    try:  # ingest has admitted its size
+        image = decode_image(data, max_pixels=row["width"] * row["height"])
+    except SampleError as error:
+        return _Damaged(key=row["key"], error=error)
+    return Picture(key=row["key"], caption=row["caption"], image=image)
 
 
 def _open_tar(ingested: ShardSet, shard: str, *, whole: bool) -> BinaryIO:
