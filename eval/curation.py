@@ -90,15 +90,14 @@ def choose_kept(verdicts: ShardSet | None, limit: int) -> list[str]:
     return chosen[KEY].to_pylist() if chosen else []
 
 
-def choose_dropped(
-    verdicts: ShardSet | None, reasons: Iterable[str], limit: int
+def choose_failing(
+    verdicts: ShardSet | None, rules: Iterable[str], limit: int
 ) -> dict[str, list[str]]:
-    """Choose keys at random among those that a stage dropped for each reason."""
+    """Choose keys at random among those that fail each rule, first or not."""
     found: dict[str, list[str]] = {}
-    for reason in reasons:
-        parts = (part.filter(pc.equal(part["reason"], reason)) for part in _verdicts(verdicts))
-        chosen = sample_rows(parts, limit)
-        found[reason] = chosen[KEY].to_pylist() if chosen else []
+    for rule in rules:
+        chosen = sample_rows((_failing(part, rule) for part in _verdicts(verdicts)), limit)
+        found[rule] = chosen[KEY].to_pylist() if chosen else []
     return found
 
 
@@ -133,11 +132,20 @@ def choose_clusters(dedup: ShardSet | None, limit: int, max_members: int) -> lis
 
 
 def _verdicts(shards: ShardSet | None) -> Iterator[pa.Table]:
-    """Yield key, keep and reason of the good samples that a stage judged."""
-    for part in read_parts(shards, [KEY, STATUS, "keep", "reason"]):
-        if {"keep", "reason"} <= set(part.column_names):
-            is_ok = pc.equal(part[STATUS], OK)
-            yield part.select([KEY, "keep", "reason"]).filter(is_ok)
+    """Yield what a stage said of the good samples it judged."""
+    for part in read_parts(shards, [KEY, STATUS, "keep", "failed_rules"]):
+        if "keep" in part.column_names:
+            yield part.filter(pc.equal(part[STATUS], OK))
+
+
+def _failing(part: pa.Table, rule: str) -> pa.Table:
+    """Give the key of the rows that name a rule among those they fail."""
+    if "failed_rules" not in part.column_names:
+        return part.select([KEY]).slice(0, 0)
+    failed = part["failed_rules"].combine_chunks()
+    is_named = pc.is_in(failed.flatten(), value_set=pa.array([rule, f"unmeasured.{rule}"]))
+    rows = pc.list_parent_indices(failed).filter(is_named)
+    return part.select([KEY]).take(rows)
 
 
 def _members(dedup: ShardSet | None) -> Iterator[pa.Table]:

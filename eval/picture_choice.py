@@ -17,7 +17,7 @@ class PictureChoice:
 
     Args:
         rules: with the samples nearest to their thresholds.
-        dropped: rule -> keys at random, for rules that hold no number.
+        dropped: rule -> keys at random of those that fail it, for rules that hold no number.
         passed: keys at random that passed all rules.
         kept: keys at random that were kept to the end.
         clusters: of duplicates.

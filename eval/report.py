@@ -23,7 +23,7 @@ from curate.core.errors import ConfigError
 from curate.core.model_ref import ModelRef
 from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage, Task
-from eval.curation import choose_clusters, choose_dropped, choose_kept, list_measures
+from eval.curation import choose_clusters, choose_failing, choose_kept, list_measures
 from eval.funnel import measure_funnel
 from eval.gallery import NSFW, open_gallery
 from eval.picture_choice import PictureChoice
@@ -205,7 +205,7 @@ class ReportStage(Stage[ReportConfig]):
         plain = [facts.name for facts in rules if not (facts.near_dropped or facts.near_kept)]
         return PictureChoice(
             rules=rules,
-            dropped=choose_dropped(inputs.get("filter"), plain, config.num_examples),
+            dropped=choose_failing(inputs.get("filter"), plain, config.num_examples),
             passed=choose_kept(inputs.get("filter"), config.num_examples),
             kept=choose_kept(inputs.get("dedup", inputs.get("filter")), config.num_kept),
             clusters=choose_clusters(inputs.get("dedup"), config.num_clusters, config.num_examples),

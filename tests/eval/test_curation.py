@@ -8,13 +8,13 @@ import pytest
 from eval import curation
 from eval.curation import (
     choose_clusters,
-    choose_dropped,
+    choose_failing,
     choose_kept,
     list_measures,
     measure_distributions,
 )
 
-VERDICTS = [("keep", pa.bool_()), ("reason", pa.string())]
+VERDICTS = [("keep", pa.bool_()), ("failed_rules", pa.list_(pa.string()))]
 CLUSTERS = [("keeper", pa.string()), ("edge", pa.string())]
 
 
@@ -56,23 +56,25 @@ def test_distributions_of_many_samples_rest_on_a_fair_part(
     assert sorted(found.values) == sorted(row["a.score"] for row in smallest)
 
 
-def test_kept_and_dropped_are_told_apart_and_failed_samples_are_neither(make_shards: Any, toy: Any):
+def test_kept_and_failing_are_told_apart_and_failed_samples_are_neither(make_shards: Any, toy: Any):
     rows = [
-        {"key": toy.key("a"), "keep": True, "reason": ""},
-        {"key": toy.key("b"), "keep": False, "reason": "language"},
-        {"key": toy.key("c"), "keep": False, "reason": "where"},
-        {"key": toy.key("d"), "keep": False, "reason": "where", "status": "not_image"},
+        {"key": toy.key("a"), "keep": True, "failed_rules": []},
+        {"key": toy.key("b"), "keep": False, "failed_rules": ["language", "where"]},
+        {"key": toy.key("c"), "keep": False, "failed_rules": ["unmeasured.where"]},
+        {"key": toy.key("d"), "keep": False, "failed_rules": [], "status": "not_image"},
     ]
     shards = make_shards("filter", rows, VERDICTS)
     assert choose_kept(shards, 5) == [toy.key("a")]
-    found = choose_dropped(shards, ["language", "where", "uids"], 5)
-    assert found == {"language": [toy.key("b")], "where": [toy.key("c")], "uids": []}
-    assert choose_kept(None, 5) == [] and choose_dropped(None, ["where"], 5) == {"where": []}
+    found = choose_failing(shards, ["language", "where", "uids"], 5)
+    both = sorted([toy.key("b"), toy.key("c")])
+    assert found == {"language": [toy.key("b")], "where": both, "uids": []}
+    assert choose_kept(None, 5) == [] and choose_failing(None, ["where"], 5) == {"where": []}
 
 
 def test_tables_without_verdicts_choose_nothing(make_shards: Any, toy: Any):
     shards = make_shards("filter", [{"key": toy.key("a")}])
     assert choose_kept(shards, 5) == []
+    assert choose_failing(shards, ["where"], 5) == {"where": []}
 
 
 def test_clusters_name_keeper_others_and_size(make_shards: Any, toy: Any):
