@@ -17,10 +17,10 @@ from curate.models.packs import FOLDER_PACKS, PACKS, ROLES, load_pack
 from curate.models.packs import is_role as is_known_role
 from curate.sources.config import IngestConfig
 from curate.sources.statuses import FAILURES
-from curate.sources.table_presets import PRESETS
+from curate.sources.tables.table_presets import PRESETS
 from curate.stages.annotate import AnnotateConfig
-from curate.stages.filter_config import FilterConfig
-from curate.stages.filter_rules import RULES
+from curate.stages.filtering.config import FilterConfig
+from curate.stages.filtering.rules import RULES
 from curate.stages.repeats import REPEATS_SCHEMA
 from pipelines.cli import VERBS
 from pipelines.convert import OPTIONS as CONVERT_OPTIONS
@@ -185,3 +185,10 @@ def test_every_command_of_the_pages_parses() -> None:
         else:
             keys = {text.split("=", 1)[0] for text in arguments if "=" in text}
             assert keys <= OWN_KEYS[verb], (verb, keys)
+
+
+def test_files_that_the_pages_name_exist() -> None:
+    found = re.findall(r"`((?:curate|pipelines|docs)/[\w/]+(?:\.\w+)?)", INGEST + ANNOTATE + FILTER)
+    assert len(found) > 5
+    missing = [name for name in found if not (DOCS.parent / name).exists()]
+    assert missing == ["curate/annotators/sharpness.py"]  # the example of a new annotator
