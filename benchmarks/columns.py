@@ -32,8 +32,8 @@ from curate.core.seed import make_rng
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.store import LocalStore
 from curate.stages.filter import FilterStage
-from curate.stages.filter_config import Bounds, FilterConfig
-from curate.stages.filter_rules import RULES
+from curate.stages.filtering.config import Bounds, FilterConfig
+from curate.stages.filtering.rules import RULES
 from pipelines.inspect import RUN_FILE
 from pipelines.sweep import sweep
 from pipelines.sweep_report import describe_sweep

@@ -68,8 +68,8 @@ def resolve(name: str, asked: list[str] | None = None) -> Sequence[str]:
 def fetch_ours(case: Case, port: int) -> tuple[str, bool]:
     """Fetch and admit as the ingest stage does."""
     from curate.sources.config import IngestConfig
+    from curate.sources.fetching.vetted_fetcher import VettedFetcher
     from curate.sources.table import RawSample
-    from curate.sources.vetted_fetcher import VettedFetcher
     from curate.stages.admit import admit
 
     config = IngestConfig(

@@ -14,7 +14,7 @@ from curate.stages.annotate import AnnotateConfig
 from curate.stages.bucket import BucketConfig
 from curate.stages.dedup import DedupConfig
 from curate.stages.encode import EncodeConfig
-from curate.stages.filter_config import FilterConfig
+from curate.stages.filtering.config import FilterConfig
 from curate.stages.recaption import RecaptionConfig
 from curate.stages.repeats import RepeatsConfig
 from eval.report import ReportConfig

@@ -21,7 +21,7 @@ def convert_weights(paths: Sequence[str], options: Mapping[str, str]) -> Iterato
         ConfigError: not two paths.
         ModelError: the file cannot be converted.
     """
-    from curate.models.conversion import Request, convert
+    from curate.models.converting.conversion import Request, convert
 
     if len(paths) != 2:
         raise ConfigError(

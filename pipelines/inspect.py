@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from curate.core.shard import ShardSet
-    from curate.stages.rules_in_force import RuleInForce
+    from curate.stages.filtering.rules_in_force import RuleInForce
 
 RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
-_OUTCOMES = ("passes", "fails", "unmeasured")  # by the codes of `curate.stages.score_rule`
+_OUTCOMES = (
+    "passes",
+    "fails",
+    "unmeasured",
+)  # by `score_rule`'s codes
 
 
 def read_run(out: Store) -> dict[str, Any]:
@@ -121,10 +125,10 @@ def _tell_rules(out: Store, shard: str, row: Mapping[str, Any]) -> Iterator[str]
     import pyarrow.dataset as ds
 
     from curate.core.shard import ShardSet
-    from curate.stages.filter_columns import read_columns
-    from curate.stages.rules_in_force import WhereRule, columns_of
-    from curate.stages.score_rule import OUTSIDE, PASSED, UNMEASURED
-    from curate.stages.verdicts import UNMEASURED_PREFIX, finished_rules
+    from curate.stages.filtering.columns import read_columns
+    from curate.stages.filtering.rules_in_force import WhereRule, columns_of
+    from curate.stages.filtering.score_rule import OUTSIDE, PASSED, UNMEASURED
+    from curate.stages.filtering.verdicts import UNMEASURED_PREFIX, finished_rules
 
     if row["status"] != "ok":
         return  # it failed before, no rule judged it

@@ -39,10 +39,10 @@ from curate.core.schema import KEY, STATUS
 from curate.core.shard import ShardSet
 from curate.core.store import Store
 from curate.stages.bucket import SIZES
-from curate.stages.filter_columns import find_ok, read_columns
-from curate.stages.rules_in_force import RuleInForce, columns_of
-from curate.stages.score_rule import PASSED, UNMEASURED
-from curate.stages.verdicts import UNMEASURED_PREFIX, finished_rules, read_outcomes
+from curate.stages.filtering.columns import find_ok, read_columns
+from curate.stages.filtering.rules_in_force import RuleInForce, columns_of
+from curate.stages.filtering.score_rule import PASSED, UNMEASURED
+from curate.stages.filtering.verdicts import UNMEASURED_PREFIX, finished_rules, read_outcomes
 from pipelines.inspect import open_inputs, read_run
 
 LEDGER = "ledger.parquet"

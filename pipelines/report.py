@@ -11,11 +11,11 @@ from curate.core.model_ref import ModelRef
 from curate.core.quarantine import find_quarantined
 from curate.core.shard import ShardSet
 from curate.sources.statuses import failure_of, is_transient
-from curate.stages.filter_rules import RULES
-from curate.stages.rule_effects import Neighbour, RuleEffect, measure_effects
-from curate.stages.rules_in_force import RuleInForce, put_in_force
-from curate.stages.score_rule import ScoreRule
-from curate.stages.verdicts import finished_rules
+from curate.stages.filtering.rule_effects import Neighbour, RuleEffect, measure_effects
+from curate.stages.filtering.rules import RULES
+from curate.stages.filtering.rules_in_force import RuleInForce, put_in_force
+from curate.stages.filtering.score_rule import ScoreRule
+from curate.stages.filtering.verdicts import finished_rules
 from eval.funnel import count_stage
 from eval.report import ReportContext, ReportStage
 from eval.report_ingest import Meaning

@@ -25,14 +25,14 @@ from curate.core.errors import ConfigError, DataError, StageError
 from curate.core.manifest import SUMMARY
 from curate.core.shard import ShardSet
 from curate.core.store import Store
-from curate.stages.filter_columns import LANGUAGE, find_ok, find_places, read_columns
-from curate.stages.filter_config import Bounds, FilterConfig
-from curate.stages.filter_cuts import ALL, Cuts, columns_of_tops, find_cuts, split_scores
-from curate.stages.filter_rules import RULES
-from curate.stages.quantiles import Group
-from curate.stages.rules_in_force import RuleInForce, columns_of, put_in_force
-from curate.stages.score_rule import PASSED, ScoreRule, score_rule
-from curate.stages.verdicts import CUTS, finished_config, judge
+from curate.stages.filtering.columns import LANGUAGE, find_ok, find_places, read_columns
+from curate.stages.filtering.config import Bounds, FilterConfig
+from curate.stages.filtering.cuts import ALL, Cuts, columns_of_tops, find_cuts, split_scores
+from curate.stages.filtering.quantiles import Group
+from curate.stages.filtering.rules import RULES
+from curate.stages.filtering.rules_in_force import RuleInForce, columns_of, put_in_force
+from curate.stages.filtering.score_rule import PASSED, ScoreRule, score_rule
+from curate.stages.filtering.verdicts import CUTS, finished_config, judge
 from pipelines.inspect import open_inputs, read_run
 from pipelines.sweep_axes import TOP_FRAC, Axis, parse_axes
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from curate.core.errors import ConfigError
-from curate.stages.filter_config import check_code, check_threshold, check_top_frac
-from curate.stages.filter_rules import RULES
+from curate.stages.filtering.config import check_code, check_threshold, check_top_frac
+from curate.stages.filtering.rules import RULES
 
 MAX_COMBINATIONS = 1_000_000  # chosen by us: an array of 8 MB
 TOP_FRAC, BY_LANGUAGE = "top_frac", "by_language."

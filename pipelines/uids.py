@@ -20,8 +20,8 @@ from curate.core.manifest import SUMMARY
 from curate.core.schema import KEY
 from curate.core.shard import ShardSet
 from curate.core.store import Store
-from curate.stages.rules_in_force import SOURCE_KEY
-from curate.stages.uid_lists import Uids, parse_uids, sort_uids
+from curate.stages.filtering.rules_in_force import SOURCE_KEY
+from curate.stages.filtering.uid_lists import Uids, parse_uids, sort_uids
 from pipelines.inspect import read_run
 
 WITH_VERDICTS = ("filter", "dedup")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from curate.core.errors import ConfigError
 from curate.core.image import MAX_PIXELS
 from curate.core.image_header import MAX_FRAMES
-from curate.sources.fetch_config import FetchConfig
+from curate.sources.fetching.fetch_config import FetchConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class IngestConfig(FetchConfig):
             without one.
         url_column: column of a URL table; likewise caption_column ("": no captions) and
             license_column (optional).
-        table: name of a published table's columns (sources/table_presets.py); "" tells by them.
+        table: name of a published table's columns (tables/table_presets.py); "" tells by them.
         sha256_column: hash that the bytes must have; "" takes a preset's, "none" checks nothing.
         image_column: of a table that holds the pictures; "" finds it.
         revision: of a data set on the Hugging Face hub; "" is its main branch.

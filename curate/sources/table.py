@@ -19,14 +19,14 @@ from curate.core.stage import Place
 from curate.core.store import Store, open_store
 from curate.sources.config import IngestConfig
 from curate.sources.files import picture_files, place_of
-from curate.sources.huggingface import (
+from curate.sources.tables.huggingface import (
     dataset_roots,
     is_dataset,
     is_saved_dataset,
     open_dataset,
 )
-from curate.sources.row_table import SizedReader, Table
-from curate.sources.table_files import TABLE_SUFFIXES, open_table, table_kind, table_parts
+from curate.sources.tables.row_table import SizedReader, Table
+from curate.sources.tables.table_files import TABLE_SUFFIXES, open_table, table_kind, table_parts
 
 WARC_SUFFIXES = (".warc.gz", ".warc", ".wat.gz", ".wat")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -142,7 +142,7 @@ def make_source(config: IngestConfig, own: ShardSet | None = None) -> Source:
 def _warc_source(
     store: Store, files: Sequence[str], config: IngestConfig, own: ShardSet | None
 ) -> Source:
-    from curate.sources.warc import WarcSource
+    from curate.sources.crawls.warc import WarcSource
 
     return WarcSource(store, files, config, own)
 
@@ -151,12 +151,12 @@ def _table_source(table: Table, config: IngestConfig, roots: Sequence[Path] = ()
     """Read the pictures in a table's cells, or else fetch its URLs."""
     reader = table.reader(0)
     if isinstance(reader, SizedReader):
-        from curate.sources.image_table import ImageTableSource, find_image_column
+        from curate.sources.tables.image_table import ImageTableSource, find_image_column
 
         image = find_image_column(reader.schema, config.image_column, table.place)
         if image:
             return ImageTableSource(table, image, config, roots)
-    from curate.sources.url_table import UrlTableSource
+    from curate.sources.tables.url_table import UrlTableSource
 
     return UrlTableSource(table, config)
 

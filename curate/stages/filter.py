@@ -29,19 +29,25 @@ from curate.core.batches import batched
 from curate.core.manifest import Task
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.filter_columns import read_columns, stage_of
-from curate.stages.filter_config import FilterConfig
-from curate.stages.filter_cuts import (
+from curate.stages.filtering.columns import read_columns, stage_of
+from curate.stages.filtering.config import FilterConfig
+from curate.stages.filtering.cuts import (
     Cuts,
     columns_of_tops,
     concat_scores,
     find_cuts,
     split_scores,
 )
-from curate.stages.quantiles import Group
-from curate.stages.rules_in_force import UIDS, columns_of, put_in_force
-from curate.stages.uid_lists import check_sorted, open_uid_list
-from curate.stages.verdicts import CUTS, VERDICT_SCHEMA, count_verdicts, judge, make_verdicts
+from curate.stages.filtering.quantiles import Group
+from curate.stages.filtering.rules_in_force import UIDS, columns_of, put_in_force
+from curate.stages.filtering.uid_lists import check_sorted, open_uid_list
+from curate.stages.filtering.verdicts import (
+    CUTS,
+    VERDICT_SCHEMA,
+    count_verdicts,
+    judge,
+    make_verdicts,
+)
 
 SCORES, CUTS_SHARD = "_scores-", "_cuts"
 SHARDS_AT_ONCE = 64  # of one task of wave 1; chosen by us: 10,000 rows each are 5 MB a rule

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from curate.core.errors import ModelError
 from curate.models.clip import load_image_text
-from curate.models.conversion import Request, convert
-from curate.models.foreign import file_sha256
+from curate.models.converting.conversion import Request, convert
+from curate.models.converting.foreign import file_sha256
 from curate.models.golden import check_golden, golden_embeddings, read_golden
 from curate.models.heads import load_head
 from curate.models.open_clip_folder import is_model

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from curate.core.errors import ModelError
-from curate.models.foreign import file_sha256, read_foreign
+from curate.models.converting.foreign import file_sha256, read_foreign
 from curate.models.weights import write_tensors
 
 

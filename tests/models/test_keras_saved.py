@@ -14,8 +14,8 @@ import pytest
 
 from curate.core.errors import ModelError
 from curate.core.seed import make_rng
+from curate.models.converting.keras_saved import is_saved_model, read_keras_head
 from curate.models.golden import golden_embeddings
-from curate.models.keras_saved import is_saved_model, read_keras_head
 from tests.models.keras_files import Array, write_saved_model
 
 RNG = make_rng(0, "test_keras_saved")

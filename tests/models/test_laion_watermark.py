@@ -13,7 +13,7 @@ from torchvision import transforms
 from curate.annotators.picture_score import PictureScore
 from curate.annotators.table import ANNOTATORS, Batch, Options
 from curate.core.errors import ModelError
-from curate.models.conversion import Request, convert
+from curate.models.converting.conversion import Request, convert
 from curate.models.golden import golden_pictures
 from curate.models.laion_watermark import build_network, load_laion_watermark, to_input
 from curate.models.packs import ModelRef

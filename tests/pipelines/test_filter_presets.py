@@ -13,10 +13,10 @@ from curate.annotators.caption_text import measure_text
 from curate.core.errors import ConfigError
 from curate.core.schema import OK, make_key
 from curate.core.shard import ShardSet, ShardWriter
-from curate.stages.filter_columns import read_columns
-from curate.stages.filter_config import Bounds
-from curate.stages.rules_in_force import columns_of, put_in_force
-from curate.stages.verdicts import judge
+from curate.stages.filtering.columns import read_columns
+from curate.stages.filtering.config import Bounds
+from curate.stages.filtering.rules_in_force import columns_of, put_in_force
+from curate.stages.filtering.verdicts import judge
 from pipelines.request import filter_preset_names, parse_request
 
 # What the sources say, written down from them and not from the presets.

@@ -23,9 +23,9 @@ from curate.core.store import LocalStore
 from curate.stages.bucket import SIZES, SIZES_SCHEMA
 from curate.stages.dedup import DEDUP_SCHEMA
 from curate.stages.filter import FilterStage
-from curate.stages.filter_config import Bounds, FilterConfig, Languages
+from curate.stages.filtering.config import Bounds, FilterConfig, Languages
+from curate.stages.filtering.verdicts import VERDICT_SCHEMA
 from curate.stages.recaption import CAPTION_SCHEMA
-from curate.stages.verdicts import VERDICT_SCHEMA
 from pipelines.inspect import RUN_FILE, tell_story
 from pipelines.ledger import LEDGER, LEDGER_SCHEMA, describe_ledger, write_ledger
 

@@ -17,7 +17,7 @@ from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place
 from curate.core.store import LocalStore
 from curate.stages.filter import FilterStage
-from curate.stages.filter_config import Bounds, FilterConfig, Languages
+from curate.stages.filtering.config import Bounds, FilterConfig, Languages
 from pipelines.config import RunConfig
 from pipelines.report import build_report, explain_failures, measure_rules
 

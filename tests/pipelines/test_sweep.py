@@ -24,8 +24,8 @@ from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, plain_config
 from curate.core.store import LocalStore
 from curate.stages.filter import FilterStage
-from curate.stages.filter_config import Bounds, FilterConfig
-from curate.stages.filter_rules import RULES
+from curate.stages.filtering.config import Bounds, FilterConfig
+from curate.stages.filtering.rules import RULES
 from pipelines.inspect import RUN_FILE
 from pipelines.sweep import sweep
 from pipelines.sweep_axes import parse_axes

@@ -146,7 +146,7 @@ def test_a_line_of_another_kind_is_refused(folder: Path, by: Any, line: str, mes
 
 
 def test_a_file_that_names_no_sample_is_said(folder: Path) -> None:
-    with pytest.raises(DataError, match="must name samples of .*, got none of 1 keys there"):
+    with pytest.raises(DataError, match=r"must name samples of .*, got none of 1 keys there"):
         take_down(folder, "keys", "0" * 20)
 
 

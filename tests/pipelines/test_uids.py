@@ -16,7 +16,7 @@ from curate.core.manifest import SUMMARY, Identity
 from curate.core.schema import OK, make_key
 from curate.core.shard import ShardWriter
 from curate.core.store import LocalStore
-from curate.stages.uid_lists import UID_TYPE
+from curate.stages.filtering.uid_lists import UID_TYPE
 from pipelines.cli import VERBS
 from pipelines.inspect import RUN_FILE
 from pipelines.uids import write_uids

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from curate.sources.hosts import UNREACHABLE
-from curate.sources.img2dataset import STATUS_BY_TEXT
+from curate.sources.fetching.hosts import UNREACHABLE
+from curate.sources.fetching.img2dataset import STATUS_BY_TEXT
 from curate.sources.statuses import FAILURES, Again, failure_of, is_retried, is_transient
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from curate.core.errors import ConfigError, StageError
-from curate.stages.expression import MAX_CHARACTERS, parse_expression
-from curate.stages.expression_values import evaluate
+from curate.stages.filtering.expression import MAX_CHARACTERS, parse_expression
+from curate.stages.filtering.expression_values import evaluate
 
 TABLE = pa.table(
     {

@@ -18,11 +18,11 @@ from curate.core.schema import OK, make_key
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place
 from curate.stages.filter import FilterStage
-from curate.stages.filter_columns import read_columns
-from curate.stages.filter_config import Bounds, FilterConfig
-from curate.stages.filter_rules import RULES
-from curate.stages.score_rule import OUTSIDE, PASSED, UNMEASURED, score_rule
-from curate.stages.verdicts import VERDICT_SCHEMA
+from curate.stages.filtering.columns import read_columns
+from curate.stages.filtering.config import Bounds, FilterConfig
+from curate.stages.filtering.rules import RULES
+from curate.stages.filtering.score_rule import OUTSIDE, PASSED, UNMEASURED, score_rule
+from curate.stages.filtering.verdicts import VERDICT_SCHEMA
 
 FIELDS = [
     pa.field("key", pa.string(), nullable=False),

@@ -21,9 +21,9 @@ from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, plain_config
 from curate.core.store import LocalStore
 from curate.stages.filter import CUTS_SHARD, SCORES, FilterStage
-from curate.stages.filter_config import Bounds, FilterConfig, Languages, read_config
-from curate.stages.uid_lists import UID_TYPE
-from curate.stages.verdicts import finished_rules
+from curate.stages.filtering.config import Bounds, FilterConfig, Languages, read_config
+from curate.stages.filtering.uid_lists import UID_TYPE
+from curate.stages.filtering.verdicts import finished_rules
 
 TYPES = {"language.code": pa.string(), "url": pa.string(), "fields": pa.string(),
          "source_key": pa.string(), "bytes": pa.int64()}  # fmt: skip

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from curate.stages.filter_cuts import find_cuts
-from curate.stages.quantiles import Group, count_measured, rank_of_exact, select
+from curate.stages.filtering.cuts import find_cuts
+from curate.stages.filtering.quantiles import Group, count_measured, rank_of_exact, select
 
 HIGH, LOW = "similarity", "nsfw"  # rules that want high and low scores
 

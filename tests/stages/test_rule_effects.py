@@ -19,9 +19,9 @@ from curate.core.schema import OK, make_key
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.store import LocalStore
 from curate.stages.filter import FilterStage
-from curate.stages.filter_config import Bounds, FilterConfig, Languages
-from curate.stages.rule_effects import RuleEffect, measure_effects
-from curate.stages.sample_groups import ValueCounter, columns_to_group, group_by_size
+from curate.stages.filtering.config import Bounds, FilterConfig, Languages
+from curate.stages.filtering.rule_effects import RuleEffect, measure_effects
+from curate.stages.filtering.sample_groups import ValueCounter, columns_to_group, group_by_size
 
 NUM_ROWS = 300
 CONFIG = FilterConfig(
@@ -189,7 +189,7 @@ def test_sizes_fall_into_the_group_that_begins_at_their_edge() -> None:
 
 
 def test_very_many_values_are_counted_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.stages.sample_groups._MAX_COUNTED", 100)
+    monkeypatch.setattr("curate.stages.filtering.sample_groups._MAX_COUNTED", 100)
     counter = ValueCounter()
     for part in range(20):
         values = ["common"] * 5 + [f"rare{part}-{row}" for row in range(60)] + [None]

@@ -8,7 +8,7 @@ import pytest
 
 from curate.core.schema import make_key
 from curate.stages import score_bins
-from curate.stages.score_bins import NUM_BINS, ScoreBins
+from curate.stages.filtering.score_bins import NUM_BINS, ScoreBins
 
 
 def bins_of(scores: np.ndarray, parts: int = 1) -> ScoreBins:

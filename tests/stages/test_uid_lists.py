@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from curate.core.errors import DataError
-from curate.stages.uid_lists import (
+from curate.stages.filtering.uid_lists import (
     UID_TYPE,
     check_sorted,
     find_listed,

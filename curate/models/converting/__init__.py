@@ -1,0 +1,1 @@
+"""Turn weights of others (pickles, Keras, TorchScript) into safetensors, without running them."""

@@ -1,0 +1,1 @@
+"""Read pairs of link and alt text out of WARC and WAT files."""

@@ -1,0 +1,1 @@
+"""Fetch URLs: what is refused, what is waited for, what is respected."""

@@ -1,0 +1,1 @@
+"""Read tables of URLs or of pictures, row by row, whatever they are written in."""

@@ -1,0 +1,158 @@
+"""Evaluate a checked condition over the columns of an Arrow table, all rows at once.
+
+Logic has three values: what was not measured is null, null is never true, `null and False` is False
+and `null or True` is True (Kleene, as in SQL). A quotient that is not finite, as 1 / 0, is null.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+from pyarrow.compute import SetLookupOptions
+
+from curate.core.errors import StageError
+from curate.stages.filtering.expression import (
+    ARITHMETIC,
+    COMPARISONS,
+    MEMBERSHIP,
+    WHERE,
+    Expression,
+    column_of,
+    constant_value,
+    dotted_name,
+)
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+
+
+def evaluate(expression: Expression, table: pa.Table) -> pa.ChunkedArray:
+    """Say of every row whether the condition holds.
+
+    Returns:
+        [N] bool; null where it hangs on something that was not measured.
+
+    Raises:
+        StageError: it compares texts with numbers, or orders texts.
+    """
+    truth = _truth(expression.tree, table)
+    if isinstance(truth, pa.Scalar):
+        return pa.chunked_array([pa.repeat(truth, table.num_rows)])
+    return truth
+
+
+def _value(node: ast.expr, table: pa.Table) -> Any:
+    """Give the texts, truths or numbers of a node: an array, or a scalar of a constant."""
+    if name := dotted_name(node):
+        return _read(table[column_of(name)], node)
+    return _EVALUATORS[type(node)](node, table)
+
+
+def _truth(node: ast.expr, table: pa.Table) -> Any:
+    value = _value(node, table)
+    if not pa.types.is_boolean(value.type):
+        raise _misfit(node, "and, or and not need conditions")
+    return value
+
+
+def _number(node: ast.expr, table: pa.Table) -> Any:
+    return _as_number(_value(node, table), node)
+
+
+def _constant(node: Any, table: pa.Table) -> Any:
+    is_truth_or_text = isinstance(node.value, bool | str)
+    return pa.scalar(node.value if is_truth_or_text else float(node.value))
+
+
+def _logic(node: Any, table: pa.Table) -> Any:
+    function = "and_kleene" if isinstance(node.op, ast.And) else "or_kleene"
+    first, *rest = (_truth(part, table) for part in node.values)
+    for other in rest:
+        first = pc.call_function(function, [first, other])
+    return first
+
+
+def _sign(node: Any, table: pa.Table) -> Any:
+    if isinstance(node.op, ast.Not):
+        return pc.invert(_truth(node.operand, table))
+    value = _number(node.operand, table)
+    return pc.negate(value) if isinstance(node.op, ast.USub) else value
+
+
+def _arithmetic(node: Any, table: pa.Table) -> Any:
+    sides = [_number(node.left, table), _number(node.right, table)]
+    result = pc.call_function(ARITHMETIC[type(node.op)], sides)
+    return pc.if_else(pc.is_finite(result), result, pa.scalar(None, pa.float64()))
+
+
+def _comparison(node: Any, table: pa.Table) -> Any:
+    """Join the links of a chain as Python does: `1 < x < 3` is `1 < x and x < 3`."""
+    found: Any = pa.scalar(True)
+    left = _value(node.left, table)
+    for operator, part in zip(node.ops, node.comparators, strict=True):
+        if isinstance(operator, MEMBERSHIP):
+            holds = _is_in(left, part)
+            holds = pc.invert(holds) if isinstance(operator, ast.NotIn) else holds
+        else:
+            right = _value(part, table)
+            holds = _compare(operator, left, right, part)
+            left = right
+        found = pc.and_kleene(found, holds)
+    return found
+
+
+_EVALUATORS: Mapping[type[ast.expr], Callable[[Any, pa.Table], Any]] = {
+    ast.Constant: _constant,
+    ast.BoolOp: _logic,
+    ast.UnaryOp: _sign,
+    ast.BinOp: _arithmetic,
+    ast.Compare: _comparison,
+}
+
+
+def _compare(operator: ast.cmpop, left: Any, right: Any, node: ast.expr) -> Any:
+    is_text = [pa.types.is_string(side.type) for side in (left, right)]
+    if all(is_text):
+        if not isinstance(operator, ast.Eq | ast.NotEq):
+            raise _misfit(node, "texts have no order (use ==, != or in)")
+        return pc.call_function(COMPARISONS[type(operator)], [left, right])
+    sides = [_as_number(side, node) for side in (left, right)]
+    return pc.call_function(COMPARISONS[type(operator)], sides)
+
+
+def _is_in(value: Any, node: Any) -> Any:
+    """Look values up in a list; null stays null."""
+    wanted = [constant_value(item) for item in node.elts]
+    if isinstance(wanted[0], str) != pa.types.is_string(value.type):
+        raise _misfit(node, "texts compare with texts and numbers with numbers")
+    if not isinstance(wanted[0], str):
+        value, wanted = _as_number(value, node), [float(item) for item in wanted]
+    found = pc.is_in(value, options=SetLookupOptions(value_set=pa.array(wanted)))
+    return pc.if_else(pc.is_valid(value), found, pa.scalar(None, pa.bool_()))
+
+
+def _read(column: pa.ChunkedArray, node: ast.expr) -> Any:
+    """Give a column as texts, truths or numbers; NaN becomes null."""
+    kind = column.type
+    if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_string(kind) or pa.types.is_boolean(kind):
+        return column
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
+        number = column.cast(pa.float64(), safe=False)
+        return pc.if_else(pc.is_nan(number), pa.scalar(None, pa.float64()), number)
+    raise _misfit(node, f"columns must hold numbers, texts or truths, not {kind}")
+
+
+def _as_number(value: Any, node: ast.expr) -> Any:
+    if pa.types.is_string(value.type):
+        raise _misfit(node, "texts compare with texts and numbers with numbers")
+    return value.cast(pa.float64()) if pa.types.is_boolean(value.type) else value
+
+
+def _misfit(node: ast.expr, rule: str) -> StageError:
+    place = f"{ast.unparse(node)} at character {node.col_offset + 1}"
+    return StageError(f"{WHERE}: {rule}, got {place}; fix it")
