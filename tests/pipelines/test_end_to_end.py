@@ -57,7 +57,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_stage_is_done_and_samples_are_conserved(demo: Path) -> None:
     lines = curate("status", f"out={demo}").stdout.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 13
     for line in lines[1:]:
         name, _, seen, kept, dropped, failed, state = line.replace(",", "").split()
         assert state == "done", line

@@ -21,6 +21,7 @@ def test_a_preset_loads_and_its_stages_have_their_inputs(name: str) -> None:
 def test_stage_ranges_and_lists_follow_the_table() -> None:
     assert parse_request(["pipeline=demo", "stage=annotate..dedup"]).chosen == (
         "annotate",
+        "repeats",
         "filter",
         "dedup",
     )

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.core.errors import DataError
-from curate.sources import parquet_rows
 from curate.sources.config import IngestConfig
 from curate.sources.table import RawSample, make_source
+from curate.sources.tables import parquet_rows
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.core.remote_store import drop_copies
-from curate.sources import table_files
 from curate.sources.config import IngestConfig
 from curate.sources.table import make_source
+from curate.sources.tables import table_files
 from tests.core.faulty_proxy import FaultyProxy
 from tests.core.s3_server import copy_tree, serve_s3, use_s3
 

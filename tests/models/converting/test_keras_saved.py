@@ -16,7 +16,7 @@ from curate.core.errors import ModelError
 from curate.core.seed import make_rng
 from curate.models.converting.keras_saved import is_saved_model, read_keras_head
 from curate.models.golden import golden_embeddings
-from tests.models.keras_files import Array, write_saved_model
+from tests.models.converting.keras_files import Array, write_saved_model
 
 RNG = make_rng(0, "test_keras_saved")
 LAYERS = [

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from curate.core.schema import make_key
-from curate.stages import score_bins
+from curate.stages.filtering import score_bins
 from curate.stages.filtering.score_bins import NUM_BINS, ScoreBins
 
 

@@ -23,7 +23,7 @@ from curate.models.heads import load_head
 from curate.models.open_clip_folder import is_model
 from curate.models.packs import ModelRef
 from curate.models.probes import probe_head
-from tests.models.keras_files import write_saved_model
+from tests.models.converting.keras_files import write_saved_model
 
 TINY = "latentmill-test-tiny"
 TINY_CONFIG = {
