@@ -35,7 +35,7 @@ def _jpeg_ends(data: bytes) -> bool:
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == _JPEG_START_OF_SCAN:
-            return data.find(_JPEG_END, position) >= 0
+            return data.rfind(_JPEG_END) > position  # from the end, where it nearly always is
         if marker == 0xFF:  # fill byte
             position += 1
         elif marker in _JPEG_WITHOUT_LENGTH:

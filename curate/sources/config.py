@@ -34,7 +34,7 @@ class IngestConfig(FetchConfig):
             annotate, which decodes them; "pixels" decodes every picture at ingest, too.
         resize_px: store pictures whose shorter side is longer as a JPEG of this shorter side; 0
             stores the original bytes.
-        resize_quality: of that JPEG, 1..100. Source: img2dataset's encode_quality.
+        resize_quality: of that JPEG, 1..100. Source: img2dataset's encode_quality, with its 4:2:0.
         takedowns: folder of the tombstones; filled from `out`.
     """
 

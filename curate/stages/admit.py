@@ -84,8 +84,9 @@ def _check(data: bytes, expected: str, found: str, config: IngestConfig) -> Head
     if expected not in ("", found):
         raise SampleError("hash_mismatch", f"sha256 is {found}, the source says {expected}")
     header = read_header(data, config.max_pixels, config.max_frames)
-    is_whole = config.verify == "structure" and ends_whole(data, header.format)
-    if not is_whole and not _shrinks(header, config):  # shrinking decodes all of it anyway
+    if _shrinks(header, config):  # which decodes all of it
+        return header
+    if config.verify == "pixels" or not ends_whole(data, header.format):
         verify_pixels(data, header)
     return header
 
@@ -100,7 +101,7 @@ def _reduce(data: bytes, header: Header, config: IngestConfig) -> _Stored:
     picture = decode_reduced(data, config.resize_px, header.width * header.height)
     small = resize_min_side(picture, config.resize_px, header.height, header.width)
     return _Stored(
-        data=encode_image(small, "jpeg", config.resize_quality),
+        data=encode_image(small, "jpeg", config.resize_quality, subsampling="4:2:0"),
         format="jpg",
         width=small.width,
         height=small.height,
