@@ -19,7 +19,7 @@ from typing import Literal
 import pyarrow as pa
 
 from curate.core.errors import ConfigError, DataError
-from curate.core.manifest import SUMMARY
+from curate.core.manifest import SUMMARY, finished_shards
 from curate.core.schema import KEY, is_key
 from curate.core.shard import ShardSet
 from curate.core.store import Store
@@ -40,14 +40,16 @@ class Takedown:
     """Say what a takedown will do.
 
     Args:
-        places: key -> ingest shard, of the samples it takes out.
+        keys: of the samples it takes out.
+        places: (key, ingest shard) of each, helper shards included.
         unmatched: how many values of the file met no sample.
         learnt: finished stages whose model or numbers came from the samples.
         request: the stages to run again.
     """
 
     by: By
-    places: Mapping[str, str]
+    keys: frozenset[str]
+    places: frozenset[tuple[str, str]]
     unmatched: int
     learnt: tuple[str, ...]
     request: Request
@@ -73,7 +75,8 @@ def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
     wanted = _read_values(by, path)
     stages = [name for name in read_run(out)["stages"] if out.child(name).exists(SUMMARY)]
     places, met = _find(out, by, wanted)
-    if not places:
+    keys = frozenset(key for key, _ in places)
+    if not keys:
         raise DataError(
             f"{path}: must name samples of {out.url}, got none of {len(wanted)} {by} there; "
             "check out= and the file"
@@ -83,7 +86,8 @@ def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
     config = dataclasses.replace(request.config, keep_stale=True, retry_failed=False)
     return Takedown(
         by=by,
-        places=places,
+        keys=keys,
+        places=places | _find_helpers(out, keys),
         unmatched=len(wanted - met),
         learnt=tuple(name for name in stages if name in LEARNT),
         request=dataclasses.replace(request, config=config),
@@ -108,15 +112,29 @@ def _read_values(by: By, path: Path) -> set[str]:
     return wanted
 
 
-def _find(out: Store, by: By, wanted: Collection[str]) -> tuple[dict[str, str], set[str]]:
-    """Give key -> shard of the samples that are meant, and the values that met one."""
-    places: dict[str, str] = {}
+def _find(
+    out: Store, by: By, wanted: Collection[str]
+) -> tuple[frozenset[tuple[str, str]], set[str]]:
+    """Give (key, shard) of the samples that are meant, and the values that met one."""
+    places: set[tuple[str, str]] = set()
     met: set[str] = set()
     for shard, value, key in _values(out, by):
         if value is not None and value in wanted:
-            places[key] = shard
+            places.add((key, shard))
             met.add(value)
-    return places, met
+    return frozenset(places), met
+
+
+def _find_helpers(out: Store, keys: frozenset[str]) -> frozenset[tuple[str, str]]:
+    """Give (key, helper shard) of the links that ingest keeps of a crawl."""
+    ingested = ShardSet(out.child("ingest"))
+    helpers = [name for name in finished_shards(ingested.store) if name.startswith("_")]
+    return frozenset(
+        (key, shard)
+        for shard in helpers
+        for key in ingested.table(shard, [KEY])[KEY].to_pylist()
+        if key in keys
+    )
 
 
 def _values(out: Store, by: By) -> Iterator[tuple[str, str | None, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -66,19 +66,19 @@ def read_tombstones(store: Store) -> Tombstones:
     )
 
 
-def add_tombstones(store: Store, places: Mapping[str, str], by: str) -> str:
+def add_tombstones(store: Store, places: Collection[tuple[str, str]], by: str) -> str:
     """Write one takedown's tombstones as a new file.
 
     Args:
         store: the folder of tombstones.
-        places: key -> ingest shard.
+        places: (key, ingest shard) pairs; a key may lie in a helper shard, too.
         by: what was asked for: "keys", "urls" or "hashes".
 
     Returns:
         The file's name.
     """
-    keys = sorted(places)
-    columns = {"key": keys, "shard": [places[key] for key in keys], "by": [by] * len(keys)}
+    keys, shards = zip(*sorted(places), strict=True)
+    columns = {"key": keys, "shard": shards, "by": [by] * len(keys)}
     stream = io.BytesIO()
     pq.write_table(pa.table(columns, schema=_SCHEMA), stream, compression="zstd")
     name = f"{len(store.names('.parquet')):05d}.parquet"

@@ -88,8 +88,8 @@ class StagedSource(Source, Protocol):
         """List the tasks of the helper shards."""
         ...
 
-    def run_helper(self, task: Task, place: Place) -> Counter[str]:
-        """Write one helper shard."""
+    def run_helper(self, task: Task, place: Place, removed: Collection[str]) -> Counter[str]:
+        """Write one helper shard; of samples with a key in `removed` it keeps the key alone."""
         ...
 
 

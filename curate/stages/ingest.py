@@ -39,7 +39,7 @@ class IngestStage(Stage[IngestConfig]):
         tombstones = _read_tombstones(self.config)
         source = make_source(self.config, self.own)
         if isinstance(source, StagedSource):
-            yield source.plan_helpers()
+            yield [_with_takedown(task, tombstones) for task in source.plan_helpers()]
         yield [_with_takedown(task, tombstones) for task in source.plan()]
 
     def gains_by_retry(self, counts: Mapping[str, int]) -> bool:
@@ -51,7 +51,7 @@ class IngestStage(Stage[IngestConfig]):
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         if isinstance(self.source, StagedSource) and task.shard.startswith("_"):
-            return self.source.run_helper(task, place)
+            return self.source.run_helper(task, place, self.tombstones.keys)
         counts: Counter[str] = Counter()
         earlier = put_aside(self.own, task.shard, next(identify(self, [task])), place.scratch)
         samples = self._renew(task, place, earlier) if earlier else self._read(task, place)

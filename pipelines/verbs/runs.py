@@ -90,7 +90,8 @@ def takedown(arguments: Sequence[str]) -> int:
             f"{' and '.join(given) or 'none'}; give one"
         )
     found = plan_takedown(open_store(options["out"]), given[0], Path(options[given[0]]))
-    print(f"{len(found.places):,} samples in {len(set(found.places.values())):,} shards of ingest")
+    shards = {shard for _, shard in found.places}
+    print(f"{len(found.keys):,} samples in {len(shards):,} shards of ingest")
     if found.unmatched:
         print(f"{found.unmatched:,} {given[0]} of the file meet no sample")
     code = run_aloud(found.request, lambda: print(f"takedown/{found.bury()}"))

@@ -74,13 +74,13 @@ class WarcSource:
             tasks.append(Task(shard=shard, inputs={name: digest}, params={"file": name}))
         return tasks
 
-    def run_helper(self, task: Task, place: Place) -> Counter[str]:
-        """Write the links of one file."""
+    def run_helper(self, task: Task, place: Place, removed: Collection[str]) -> Counter[str]:
+        """Write the links of one file; of those in `removed` the key alone."""
         name: str = task.params["file"]
         with self._store.local_path(name).open("rb") as stream:
             pages = read_pages(stream, self._config)
             target = place.out / f"{task.shard}.parquet"
-            return write_links(pages, name, target, place.scratch, self._config)
+            return write_links(pages, name, target, place.scratch, self._config, removed)
 
     def plan(self) -> Sequence[Task]:
         """List tasks, one for each row group of the links' tables.

@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from curate.core.merge import BATCH_ROWS, merge_sorted, read_pieces
 from curate.core.schema import OK, make_key
+from curate.core.tombstones import TAKEN_DOWN
 from curate.sources.config import IngestConfig
 from curate.sources.crawls.page import Page, PageImage, join_url
 from curate.sources.crawls.warc_blocks import Loss
@@ -58,7 +59,12 @@ LINKS_SCHEMA = pa.schema(
 
 
 def write_links(
-    pages: Iterable[Page | Loss], file: str, target: Path, scratch: Path, config: IngestConfig
+    pages: Iterable[Page | Loss],
+    file: str,
+    target: Path,
+    scratch: Path,
+    config: IngestConfig,
+    removed: Collection[str] = (),
 ) -> Counter[str]:
     """Write the links of a file's pages.
 
@@ -68,6 +74,7 @@ def write_links(
         target: of the table.
         scratch: folder for sorted pieces.
         config: rows of a row group, least characters of an alt text.
+        removed: keys that were taken down.
 
     Returns:
         Repeats ("in" and "dropped.repeated_link"), "pages", and the images that are no links:
@@ -77,7 +84,7 @@ def write_links(
     pieces = _write_pieces(_rows(pages, file, config.alt_min_chars, counts), scratch)
     tables = [partial(read_pieces, path) for path in pieces]
     merged = merge_sorted(tables, _ORDER, scratch, _PIECES)
-    _write_groups(_drop_repeats(merged, counts), target, config.shard_size)
+    _write_groups(_drop_repeats(merged, counts), target, config.shard_size, removed)
     return counts
 
 
@@ -153,14 +160,20 @@ def _drop_repeats(pieces: Iterable[pa.Table], counts: Counter[str]) -> Iterator[
         yield piece.filter(pa.array(is_first))
 
 
-def _write_groups(pieces: Iterable[pa.Table], target: Path, group_rows: int) -> None:
-    """Write row groups of equal size, and a digest of each into the file's metadata."""
+def _write_groups(
+    pieces: Iterable[pa.Table], target: Path, group_rows: int, removed: Collection[str]
+) -> None:
+    """Write row groups of equal size, and a digest of each into the file's metadata.
+
+    The digests are those of the links as found: a takedown must not make a shard fetch all others
+    again.
+    """
     digests: list[str] = []
     waiting = LINKS_SCHEMA.empty_table()
     with pq.ParquetWriter(target, LINKS_SCHEMA, compression="zstd") as writer:
 
         def write(table: pa.Table) -> None:
-            writer.write_table(table, row_group_size=group_rows)
+            writer.write_table(_blank(table, removed), row_group_size=group_rows)
             text = json.dumps(table.to_pylist(), ensure_ascii=False)
             digests.append(hashlib.sha256(text.encode()).hexdigest())
 
@@ -172,3 +185,18 @@ def _write_groups(pieces: Iterable[pa.Table], target: Path, group_rows: int) -> 
         if len(waiting):
             write(waiting)
         writer.add_key_value_metadata({GROUPS: json.dumps(digests).encode()})
+
+
+def _blank(table: pa.Table, removed: Collection[str]) -> pa.Table:
+    """Keep nothing of the links that were taken down but their key and place."""
+    rows = table.to_pylist()
+    if not any(row["key"] in removed for row in rows):
+        return table
+    kept = ("key", "rank", "position")
+    blank = [
+        {name: row[name] for name in kept} | {"status": TAKEN_DOWN}
+        if row["key"] in removed
+        else row
+        for row in rows
+    ]
+    return pa.Table.from_pylist(blank, schema=LINKS_SCHEMA)

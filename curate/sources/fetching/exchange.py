@@ -185,7 +185,8 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
 
 
 def _headers(config: FetchConfig) -> dict[str, str]:
-    agent = f"{config.user_agent}/{version('latentmill')} (+{config.user_agent_url})"
+    agent = f"{config.user_agent}/{version('latentmill')}"
+    agent += f" (+{config.user_agent_url})" if config.user_agent_url else ""
     # No format is named: hosts would convert the original to it.
     return {"User-Agent": agent, "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
 

@@ -52,7 +52,7 @@ class FetchConfig:
         respect_tdm: obey TDM reservations, in headers and in /.well-known/tdmrep.json.
         disallowed_directives: of X-Robots-Tag; each opts a picture out.
         user_agent: product token that robots.txt and X-Robots-Tag may address.
-        user_agent_url: where a host's owner reads who we are; sent with every request.
+        user_agent_url: where a host's owner reads who you are; sent with every request, set yours.
         proxy: HTTP proxy all downloads go through, e.g. "http://127.0.0.1:8080"; it resolves the
             names and is trusted with them.
     """
@@ -80,7 +80,7 @@ class FetchConfig:
         default_factory=lambda: ["noai", "noimageai", "noml", "noindex", "noimageindex"]
     )
     user_agent: str = "latentmill"
-    user_agent_url: str = "https://pypi.org/project/latentmill/"
+    user_agent_url: str = ""
     proxy: str = _free("")
 
     def __post_init__(self) -> None:

@@ -21,7 +21,8 @@ from curate.core.engine import Patience, StageReport, run_stage, run_with_tries
 from curate.core.errors import DataError
 from curate.core.remote_store import drop_copies
 from curate.core.shard import ShardSet
-from curate.core.store import open_store
+from curate.core.store import LocalStore, open_store
+from curate.core.tombstones import add_tombstones
 from curate.sources.config import IngestConfig
 from curate.sources.table import make_source
 from curate.stages.ingest import IngestStage
@@ -157,6 +158,34 @@ def test_a_folder_of_crawl_files_becomes_shards(tmp_path: Path) -> None:
     assert rows["opted_out", "mine"]["error"] == "the page says noai"
     assert rows["cut_file", ""]["error"].startswith("CC-MAIN-2.warc.wat.gz, byte ")
     assert ("repeated_row", "picture 3") in rows and ("ok", "another text") in rows
+
+
+def test_a_link_taken_down_leaves_the_links_too_and_nothing_is_fetched_again(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    tombstones = LocalStore(tmp_path / "takedown")
+    with serve_pictures() as (site, asked):
+        crawl(tmp_path / "crawl", site)
+        run_ingest(tmp_path / "crawl", out)
+        asked.clear()
+        row = next(row for row in rows_of(out) if row["caption"] == "picture 0")
+        key = row["key"]
+        helpers = [p.stem for p in out.glob("_links-*.parquet")]
+        places = [(key, name) for name in helpers if key in links_in(out, name)]
+        shard = next(s for s, table in ShardSet(out).tables() if key in table["key"].to_pylist())
+        add_tombstones(tombstones, [*places, (key, shard)], "keys")
+        report = run_ingest(tmp_path / "crawl", out, takedowns=str(tombstones.folder))
+    assert not asked
+    assert report.num_run == 2  # the file's links and the shard
+    assert "picture 0" not in {row["caption"] for row in rows_of(out)}
+    for name in helpers:
+        assert f"{site}/0.png" not in ShardSet(out).table(name)["url"].to_pylist()
+    assert {row["key"] for row in rows_of(out) if row["status"] == "taken_down"} == {key}
+
+
+def links_in(out: Path, name: str) -> list[str]:
+    return ShardSet(out).table(name)["key"].to_pylist()
 
 
 def test_a_crawl_behind_a_url_gives_the_shards_of_a_local_one(tmp_path: Path) -> None:
