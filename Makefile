@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/curate run pipeline=demo out=$(OUT)
 
 test: $(VENV)/.installed-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -186,7 +186,7 @@ class ReportStage(Stage[ReportConfig]):
             "headline": describe_run(inputs, results),
             "stages": [describe_stage(name, item) for name, item in inputs.items()],
             "funnel": view_funnel(funnel),
-            "came_in": measure_ingest(inputs["ingest"], context.meanings)
+            "came_in": measure_ingest(inputs["ingest"], context.meanings, inputs.get("annotate"))
             if "ingest" in inputs
             else None,
             "rules": view_rules(rules, dropped),

@@ -9,16 +9,16 @@ reserved by their owners.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
 
-from curate.core.schema import OK, STATUS
+from curate.core.schema import KEY, OK, STATUS
 from curate.core.shard import ShardSet
-from eval.row_stream import TopCounter, read_parts
+from eval.row_stream import TopCounter
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -74,17 +74,20 @@ class IngestFacts:
         return sum(row.num for row in self.failures)
 
 
-def measure_ingest(ingest: ShardSet, meanings: Mapping[str, Meaning]) -> IngestFacts:
+def measure_ingest(
+    ingest: ShardSet, meanings: Mapping[str, Meaning], annotate: ShardSet | None = None
+) -> IngestFacts:
     """Count ingest's rows, shard by shard.
 
     Args:
         ingest: its shards.
+        annotate: its shards, whose statuses tell the pictures that did not decode, too.
         meanings: status -> what it means; others are shown without a sentence.
     """
     statuses, formats = TopCounter(), TopCounter()
     hosts: dict[str, TopCounter] = {}
     noted: Counter[str] = Counter()
-    for part in read_parts(ingest, _COLUMNS):
+    for part in _read_parts(ingest, annotate):
         statuses.add(part[STATUS])
         good = part.filter(pc.equal(part[STATUS], OK))
         if "format" in good.column_names:
@@ -105,6 +108,19 @@ def measure_ingest(ingest: ShardSet, meanings: Mapping[str, Meaning]) -> IngestF
         num_animated=noted["animated"],
         num_resized=noted["resized"],
     )
+
+
+def _read_parts(ingest: ShardSet, annotate: ShardSet | None) -> Iterator[pa.Table]:
+    """Yield ingest's columns with the statuses that annotate gave, where it has measured."""
+    measured = set(annotate.shards()) if annotate else set[str]()
+    for shard in ingest.shards():
+        there = set(ingest.schema(shard).names)
+        part = ingest.table(shard, [KEY, *(name for name in _COLUMNS if name in there)])
+        if annotate and shard in measured:
+            later = annotate.table(shard, [KEY, STATUS])
+            if later[KEY].equals(part[KEY]):
+                part = part.set_column(part.column_names.index(STATUS), STATUS, later[STATUS])
+        yield part
 
 
 def _tell(

@@ -79,3 +79,16 @@ def test_formats_animations_and_resized_pictures_are_counted(make_shards: Any, t
 def test_a_table_of_keys_alone_is_counted(make_shards: Any, toy: Any):
     facts = measure_ingest(make_shards("ingest", [{"key": toy.key("a")}]), {})
     assert (facts.num_rows, facts.num_failed, facts.formats) == (1, 0, [])
+
+
+def test_pictures_that_annotate_could_not_decode_are_among_the_failures(
+    make_shards: Any, toy: Any
+) -> None:
+    rows = [{"key": toy.key(name), "status": "ok", "url": "http://h.test/a.jpg"} for name in "abc"]
+    statuses = ("ok", "truncated", "ok")
+    later = [{**row, "status": status} for row, status in zip(rows, statuses, strict=True)]
+    facts = measure_ingest(
+        make_shards("ingest", rows, COLUMNS), {}, make_shards("annotate", later, [])
+    )
+    (failure,) = facts.failures
+    assert (failure.status, failure.num, failure.hosts) == ("truncated", 1, [("h.test", 1)])

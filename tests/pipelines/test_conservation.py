@@ -45,6 +45,10 @@ def write_folder(folder: Path) -> None:
     (folder / "22.png").write_bytes(b"")
     (folder / "23.png").write_bytes((folder / "01.png").read_bytes())  # a repeat of another
     (folder / "02.txt").write_text("")  # dropped by the filter
+    damaged = bytearray((folder / "03.png").read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF  # ends as a whole file does; only decoding tells
+    (folder / "24.png").write_bytes(damaged)
+    (folder / "24.txt").write_text("picture number 24")
 
 
 @pytest.fixture
@@ -87,7 +91,7 @@ def rows(out: Path, stage: str) -> list[dict[str, Any]]:
 
 def test_every_sample_has_one_row_in_every_table_and_one_reason_where_it_ends(out: Path) -> None:
     ingested = rows(out, "ingest")
-    assert len(ingested) == len({row["key"] for row in ingested}) == 14
+    assert len(ingested) == len({row["key"] for row in ingested}) == 15
     for stage in ("annotate", "filter", "dedup"):
         assert sorted(row["key"] for row in rows(out, stage)) == sorted(
             row["key"] for row in ingested
@@ -100,6 +104,7 @@ def test_every_sample_has_one_row_in_every_table_and_one_reason_where_it_ends(ou
         "caption_words": 1,
         "unmeasured.similarity": 1,
         **failed,
+        "truncated": 2,
     }
     kept = {row["key"] for row in rows(out, "dedup") if row["keep"]}
     assert {row["key"] for row in rows(out, "bucket")} == kept
