@@ -7,9 +7,12 @@ at this file; everything else says (height, width).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import struct
 import warnings
+from collections.abc import Generator
 from typing import Literal
 
 import numpy as np
@@ -40,6 +43,15 @@ _PARSERS = tuple(name for name in FORMATS if name != "MPO")  # PIL opens MPO as 
 # decoded in full by 0.5 of 255 levels in the mean, 1.4 at the 95th percentile.
 _REDUCING_GAP = 1.5
 
+# Seen on 52,000 mutated files: TypeError (TIFF without dimensions), RuntimeError (AVIF) and
+# struct.error (EXIF of WebP and JPEG); the others are their kin.
+PIL_FAULTS = (
+    OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError, struct.error, LookupError,
+    AttributeError, ArithmeticError,
+)  # fmt: skip
+
+_STRIP_PIXELS = 1 << 20  # of deep grey turned at once, 16 MB as float64; chosen by us
+
 ImageFormat = Literal["png", "webp", "jpeg"]
 
 
@@ -51,16 +63,11 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     if not data:
         raise SampleError("empty", "0 bytes")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's bomb warning: our own bound decides below
+    with naming_faults("not_image"):
+        try:
             image = Image.open(io.BytesIO(data), formats=_PARSERS)
-    except Image.DecompressionBombError as error:
-        raise SampleError("too_large", str(error)) from error
-    except UnidentifiedImageError as error:  # its own text names a memory address
-        raise SampleError("not_image", f"no known format, starts with {data[:8]!r}") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise SampleError("not_image", _brief(error)) from error
+        except UnidentifiedImageError as error:  # its own text names a memory address
+            raise SampleError("not_image", f"no known format, starts with {data[:8]!r}") from error
     if image.width * image.height > max_pixels:
         raise SampleError("too_large", f"{image.width}x{image.height} pixels, at most {max_pixels}")
     return image
@@ -99,14 +106,31 @@ def load_rgb(image: Image.Image) -> Image.Image:
     Raises:
         SampleError: "truncated".
     """
+    with naming_faults("truncated"):
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_rgb(image)
+
+
+@contextlib.contextmanager
+def naming_faults(status: str) -> Generator[None]:
+    """Turn what PIL's parsers raise on damaged files into a sample's failure.
+
+    Only what reads and converts a picture may stand inside: a TypeError there is the file's fault.
+
+    Raises:
+        SampleError: with the status, or "too_large" for PIL's own bound.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # e.g. "corrupt EXIF data": the pixels decide
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise SampleError("truncated", _brief(error)) from error
+            warnings.simplefilter("ignore")  # bombs: our own bound decides; "corrupt EXIF data"
+            yield
+    except SampleError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise SampleError("too_large", str(error)) from error
+    except PIL_FAULTS as error:
+        raise SampleError(status, _brief(error)) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -192,9 +216,13 @@ def encode_image(
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     """Map 16-bit or float grey to 8 bits by its type's full range."""
-    values = np.asarray(image, dtype=np.float64)
-    top = 255.0 if values.max(initial=0.0) <= 255.0 else 65535.0
-    grey = np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    values = np.asarray(image)  # [H, W], 2 or 4 bytes
+    top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, _STRIP_PIXELS // max(image.width, 1))
+    for start in range(0, len(values), rows):
+        strip = values[start : start + rows].astype(np.float64)
+        grey[start : start + rows] = np.clip(strip / top * 255.0 + 0.5, 0, 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
 

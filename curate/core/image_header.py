@@ -8,19 +8,27 @@ decode, and 1/64 of the pixels are made.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from curate.core.errors import SampleError
-from curate.core.image import FORMATS, MAX_PIXELS, load_rgb, open_image
+from curate.core.image import (
+    FORMATS,
+    MAX_PIXELS,
+    PIL_FAULTS,
+    load_rgb,
+    naming_faults,
+    open_image,
+)
 
 MAX_FRAMES = 1000
 """Most frames of an animation; chosen by us: a minute at 16 frames a second. Only the first is
 ever decoded, the others cost bytes."""
 
 _ORIENTATION_TAG = 0x0112  # Source: EXIF 2.32, table 4
+_TIFF_SIZE_TAGS = (0x0100, 0x0101)  # Source: TIFF 6.0, section 3: ImageWidth, ImageLength
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _DCT_SCALE = 8  # libjpeg's largest reduction
 
@@ -55,14 +63,13 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS, max_frames: int = MAX
         SampleError: "empty", "not_image", "too_large", "unsupported_format" or "too_many_frames".
     """
     image = open_image(data, max_pixels)
-    width, height = image.size
-    if _orientation(image) in _TURNED:
-        width, height = height, width
+    width, height = _upright_size(image, data)
     mode = image.mode
     extension = FORMATS.get(image.format or "")
     if extension is None:
         raise SampleError("unsupported_format", image.format or "unknown")
-    frames = _count_frames(image, data, max_frames)
+    with naming_faults("not_image"):
+        frames = _count_frames(image, data, max_frames)
     if frames > max_frames:
         raise SampleError("too_many_frames", f"more than {max_frames} frames")
     return Header(format=extension, mode=mode, width=width, height=height, frames=frames)
@@ -84,13 +91,24 @@ def verify_pixels(data: bytes, header: Header) -> None:
     load_rgb(image)
 
 
-def _orientation(image: Image.Image) -> int:
+def _upright_size(image: Image.Image, data: bytes) -> tuple[int, int]:
+    """Give (width, height) as they are shown."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # some Pillows turn its size already
+        width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIZE_TAGS)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # e.g. "corrupt EXIF data"
-            return image.getexif().get(_ORIENTATION_TAG, 1)
-    except (OSError, ValueError, SyntaxError):  # broken EXIF: the pixels decide, as in decoding
-        return 1
+        with naming_faults("not_image"):
+            turned = _read_exif(image, data).get(_ORIENTATION_TAG, 1) in _TURNED
+    except SampleError:  # broken EXIF: the pixels decide, as in decoding
+        turned = False
+    return (height, width) if turned else (width, height)
+
+
+def _read_exif(image: Image.Image, data: bytes) -> Image.Exif:
+    """Read the EXIF tags; a PNG is decoded only where they stand behind its pixels."""
+    if image.format == "PNG" and ("exif" in image.info or b"eXIf" not in data):
+        return Image.Image.getexif(image)  # PngImageFile's own decodes first
+    return image.getexif()
 
 
 def _count_frames(image: Image.Image, data: bytes, at_most: int) -> int:
@@ -107,7 +125,7 @@ def _count_tiff_frames(image: Image.Image, at_most: int) -> int:
     for frame in range(1, at_most + 1):
         try:
             image.seek(frame)
-        except (EOFError, OSError, ValueError, SyntaxError):  # the end, or decoding names the fault
+        except PIL_FAULTS:  # the end, or decoding names the fault
             return frame
     return at_most + 1
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from curate.core.errors import SampleError
-from curate.core.image import decode_image, decode_reduced, resize_min_side
+from curate.core.image import decode_image, decode_reduced, resize_min_side, to_rgb
 from curate.core.image_header import read_header, verify_pixels
 from pipelines.toyweb.faults import bomb
 
@@ -58,11 +60,12 @@ def test_modes_are_those_of_the_file() -> None:
     assert modes == {"CMYK", "L", "P", "RGBA"}
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_size_is_upright_as_the_decoded_picture_is(orientation: int) -> None:
+def test_the_size_is_upright_as_the_decoded_picture_is(orientation: int, format: str) -> None:  # noqa: A002
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = save(picture(), "JPEG", exif=exif)
+    data = save(picture(), format, exif=exif)
     header = read_header(data)
     assert (header.width, header.height) == decode_image(data).size
 
@@ -126,3 +129,66 @@ def test_headers_of_broken_files_name_the_fault(spoil: Callable[[bytes], bytes])
     data = spoil(save(picture(), "WEBP"))
     with pytest.raises(SampleError, match=r"empty|not_image|truncated"):
         verify_pixels(data, read_header(data))
+
+
+def test_a_png_is_not_decoded_for_its_header() -> None:
+    data = bytearray(save(picture(240, 360), "PNG"))
+    data[len(data) // 2] ^= 0xFF  # its pixels do not decode
+    assert read_header(bytes(data)).width == 360
+
+
+def test_orientation_behind_the_pixels_of_a_png_counts_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = save(picture(), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    size = 12 + int.from_bytes(data[start : start + 4], "big")
+    chunk, end = data[start : start + size], data.index(b"IEND") - 4
+    moved = data[:start] + data[start + size : end] + chunk + data[end:]
+    header = read_header(moved)
+    assert (header.width, header.height) == decode_image(moved).size == (60, 90)
+
+
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    spoilt = bytearray(data)
+    for place in rng.integers(0, len(data), 4):
+        spoilt[place] = rng.integers(256)
+    return bytes(spoilt[: rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else spoilt)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
+def test_no_damage_is_more_than_a_failed_sample(format: str) -> None:  # noqa: A002
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {} if format in ("GIF", "BMP") else {"exif": exif}
+    data = save(picture(24, 36), format, **options)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        spoilt = mutated(data, rng)
+        try:
+            verify_pixels(spoilt, read_header(spoilt, max_pixels=1_000_000))
+        except SampleError as error:
+            assert error.status in STATUSES
+
+
+STATUSES = {"empty", "not_image", "too_large", "unsupported_format", "too_many_frames", "truncated"}
+
+
+def test_a_tiff_whose_second_page_is_empty_is_one_sample() -> None:
+    data = save(picture(8, 8), "TIFF")
+    first = int.from_bytes(data[4:8], "little")
+    entries = int.from_bytes(data[first : first + 2], "little")
+    link = first + 2 + 12 * entries
+    chained = data[:link] + len(data).to_bytes(4, "little") + data[link + 4 :] + bytes(6)
+    with contextlib.suppress(SampleError):
+        verify_pixels(chained, read_header(chained))
+
+
+def test_deep_grey_takes_no_more_than_its_own_bytes_and_a_strip() -> None:
+    image = Image.fromarray(np.full((3000, 3000), 40_000, np.uint16))
+    tracemalloc.start()
+    grey = to_rgb(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grey.getpixel((0, 0)) == (156, 156, 156)
+    assert peak < 9 * 3000 * 3000
