@@ -1,20 +1,26 @@
 """Hold the pictures of a page: thumbnails and captions of all samples that it shows.
 
-A picture whose `nsfw.score` is above 0.5 has no thumbnail; an empty frame says so in its place.
+A picture whose `nsfw.score` or `nudenet.score` is too high, or missing where others have one, has
+no thumbnail; an empty frame says so in its place.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from curate.core.schema import KEY
 from curate.core.shard import ShardSet
 from eval.row_stream import take_rows
 from eval.thumbnails import load_thumbnails
 
-MAX_NSFW = 0.5  # probability; LAION-5B keeps punsafe below it (arXiv 2210.08402)
-NSFW = "nsfw.score"
+MAX_UNSAFE: Mapping[str, float] = {
+    "nsfw.score": 0.5,  # probability; LAION-5B keeps punsafe below it (arXiv 2210.08402)
+    "nudenet.score": 0.25,  # from here on NudeNet 3.4 reports a part (its call of NMSBoxes)
+}
+"""Column to the highest score with which a picture is shown, inclusive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +36,11 @@ class PictureView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
-    """Hold thumbnails and captions by key, and the keys whose pictures are not shown."""
+    """Hold thumbnails and captions by key, and why pictures are not shown, by key."""
 
     uris: Mapping[str, str]
     captions: Mapping[str, str]
-    hidden: Collection[str] = ()
+    hidden: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def view(self, key: str, mark: str = "", detail: str = "") -> PictureView:
         """Lay out one sample."""
@@ -43,7 +49,7 @@ class Gallery:
             caption=self.captions.get(key, ""),
             mark=mark,
             detail=detail,
-            absence="not shown: nsfw" if key in self.hidden else "no picture",
+            absence=self.hidden.get(key, "no picture"),
         )
 
 
@@ -54,13 +60,13 @@ def open_gallery(
 
     Args:
         ingest: where the pictures are.
-        annotate: where `nsfw.score` is, if it was measured.
+        annotate: where the columns of MAX_UNSAFE are, if they were measured.
         keys: of the samples.
         side_px: longer side of a thumbnail.
     """
     hidden = find_hidden(annotate, keys)
     return Gallery(
-        uris=load_thumbnails(ingest, set(keys) - hidden, side_px),
+        uris=load_thumbnails(ingest, set(keys) - hidden.keys(), side_px),
         captions={
             row[KEY]: row.get("caption") or "" for row in take_rows(ingest, keys, ["caption"])
         },
@@ -68,7 +74,20 @@ def open_gallery(
     )
 
 
-def find_hidden(annotate: ShardSet | None, keys: Collection[str]) -> set[str]:
-    """Find the samples whose pictures are not shown."""
-    rows = take_rows(annotate, keys, [NSFW])
-    return {row[KEY] for row in rows if (row.get(NSFW) or 0.0) > MAX_NSFW}
+def find_hidden(annotate: ShardSet | None, keys: Collection[str]) -> dict[str, str]:
+    """Find the samples whose pictures are not shown: key -> what its frame says.
+
+    Where a column of MAX_UNSAFE is there, a sample without a value in it is hidden too.
+    """
+    rows = {row[KEY]: row for row in take_rows(annotate, keys, list(MAX_UNSAFE))}
+    columns = [name for name in MAX_UNSAFE if any(name in row for row in rows.values())]
+    found = {key: _say_absence(rows.get(key, {}), columns) for key in keys}
+    return {key: absence for key, absence in found.items() if absence}
+
+
+def _say_absence(row: Mapping[str, Any], columns: Collection[str]) -> str:
+    """Say why a picture is not shown; "" if it is."""
+    scores = {name: math.nan if row.get(name) is None else row[name] for name in columns}
+    if any(score > MAX_UNSAFE[name] for name, score in scores.items()):  # never true of NaN
+        return "not shown: nsfw"
+    return "not shown: not measured" if any(map(math.isnan, scores.values())) else ""

@@ -25,7 +25,7 @@ from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage, Task
 from eval.curation import choose_clusters, choose_failing, choose_kept, list_measures
 from eval.funnel import measure_funnel
-from eval.gallery import NSFW, open_gallery
+from eval.gallery import MAX_UNSAFE, open_gallery
 from eval.picture_choice import PictureChoice
 from eval.report_curation import (
     choose_captions,
@@ -134,7 +134,7 @@ class ReportStage(Stage[ReportConfig]):
     """
 
     name: ClassVar[str] = "report"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def __init__(
@@ -190,7 +190,11 @@ class ReportStage(Stage[ReportConfig]):
             if "ingest" in inputs
             else None,
             "rules": view_rules(rules, dropped),
-            "has_nsfw": NSFW in list_measures(inputs.get("annotate")),
+            "max_unsafe": {
+                name: MAX_UNSAFE[name]
+                for name in list_measures(inputs.get("annotate"))
+                if name in MAX_UNSAFE
+            },
             "histograms": view_histograms(
                 inputs.get("annotate"), {facts.column for facts in rules}
             ),
