@@ -37,11 +37,12 @@ _FILE = re.compile(
 )
 # Names that devices and programs give. Source: DCF (JEITA CP-3461) names files by four free
 # characters and four digits (IMG_1234, DSC01234, P1010001, 100_0001); the others are defaults of
-# phones, messengers and screenshots.
+# phones, messengers and screenshots. Digits are taken in one place only (`wa\d`, not `wa\d+`): two
+# ways to split them would be tried at every part, 2^63 in a name of 255 characters.
 _DEVICE = re.compile(
     r"(?:img|image|dsc[nf]?|pict?|p|photo|picture|screen[ _-]?shot|scan|untitled|unnamed|vid"
     r"|whatsapp image|fb|mvimg|pxl|\d{3})?[ _-]*\d[\d ._:()-]*"
-    r"(?:(?:at|copy|wa\d+|am|pm)[\d ._:()-]*)*",
+    r"(?:(?:at|copy|wa\d|am|pm)[\d ._:()-]*)*",
     re.I,
 )
 _HEX = re.compile(

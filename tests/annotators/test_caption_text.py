@@ -114,6 +114,27 @@ def test_absurd_captions_are_measured_quickly(text: str) -> None:
     assert time.process_time() - start < 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" + "wa11" * 63 + "x",
+        "1" + "am1" * 84 + "x",
+        "1" * 254 + "x",
+        "a-a." * 63 + "x",
+        "0123456789ab" + "-0" * 121 + "x",
+        "1_" * 127 + " ",
+    ],
+)
+def test_a_name_is_never_tried_in_many_ways(text: str) -> None:
+    start = time.process_time()
+    is_filename(text[:255])
+    assert time.process_time() - start < 0.05
+
+
+def test_names_of_messengers_keep_all_their_digits() -> None:
+    assert is_filename("IMG-20210304-WA0012 copy 2") and not is_filename("IMG-20210304-WA")
+
+
 # Counts of `fasttext.tokenize` with Facebook's own fasttext 0.9.2.
 @pytest.mark.parametrize(
     ("text", "count"),
