@@ -4,9 +4,10 @@ The heads are shipped (curate/models/laion, converted from LAION's files); the t
 too large and are read from `models_folder=DIR`:
 
     DIR/ViT-B-32/               open_clip folder of OpenAI's ViT-B/32: open_clip_config.json and
-    DIR/ViT-L-14/               open_clip_model.safetensors, as on the hub (timm/vit_base_patch32_
-                                clip_224.openai, timm/vit_large_patch14_clip_224.openai) or written
-                                by `curate convert-weights ViT-B-32.pt DIR/ViT-B-32`
+    DIR/ViT-L-14/               open_clip_model.safetensors, written by `curate convert-weights
+                                ViT-B-32.pt DIR/ViT-B-32`, or as on the hub (timm/vit_base_patch32_
+                                clip_224.openai, timm/vit_large_patch14_clip_224.openai) with the
+                                name that the heads want to read (open_clip_folder.py, is_model)
     DIR/watermark.safetensors   LAION's watermark model, optional: `curate convert-weights
                                 watermark_model_v1.pt DIR/watermark.safetensors`
 

@@ -163,19 +163,28 @@ def name_of(ref: ModelRef) -> str:
 
 
 def is_model(ref: ModelRef, name: str) -> bool:
-    """Tell whether a folder may hold the named model, e.g. "ViT-L-14/openai".
+    """Tell whether a folder says that it holds the named model, e.g. "ViT-L-14/openai".
 
-    A folder that `curate convert-weights` wrote names its model. Of any other the architecture is
-    compared, with its kind of GELU, which tells OpenAI's weights from most later ones.
+    One that names none is no model's: MetaCLIP and DFN have OpenAI's architectures, QuickGELU too.
     """
-    if ref.kind != "open_clip":
-        return False
-    config = _read_config(ref.paths[0])
-    own = config.get(_OWN, {}).get("name")
-    if own:
-        return own == name
+    return ref.kind == "open_clip" and _read_config(ref.paths[0]).get(_OWN, {}).get("name") == name
+
+
+def say_how_to_name(ref: ModelRef, name: str) -> str:
+    """Say how a folder that may hold the named model is made to say so; "" for any other one."""
+    folder = ref.paths[0]
     architecture, _, pretrained = name.partition("/")
-    return _is_part(known_config(architecture, pretrained)[0], config["model_cfg"])
+    if ref.kind != "open_clip" or open_clip.get_model_config(architecture) is None:
+        return ""
+    config = _read_config(folder)
+    wanted, _ = known_config(architecture, pretrained)
+    if config.get(_OWN, {}).get("name") or not _is_part(wanted, config["model_cfg"]):
+        return ""
+    options = f"model={architecture}" + (f" pretrained={pretrained}" if pretrained else "")
+    return (
+        f"run `curate convert-weights {folder / WEIGHTS_NAME} OUT {options}`, which writes it, "
+        f"or add {json.dumps({_OWN: {'name': name}})[1:-1]} if you know that it is that model"
+    )
 
 
 def _is_part(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> bool:

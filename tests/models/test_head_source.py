@@ -1,4 +1,4 @@
-"""A head finds the image-text model it was trained on, by digest, by name or by architecture."""
+"""A head finds the image-text model it was trained on, by digest or by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from curate.models.laion_packs import HEADS
 from curate.models.open_clip_folder import known_config
 from curate.models.packs import ModelRef, load_pack
 
+OPENAI_L14 = {"latentmill": {"name": "ViT-L-14/openai"}}
 LAION_L14 = load_head(ModelRef(kind="linear_head", paths=(HEADS / "aesthetic_v2_l14.safetensors",)))
 
 
 def _folder(path: Path, architecture: str, pretrained: str, **own: Any) -> ModelRef:
-    """A folder as the hub has it: config alone, for nothing else is read."""
+    """A folder as the hub has it, without `own`: config alone, for nothing else is read."""
     path.mkdir()
     model_cfg, preprocess_cfg = known_config(architecture, pretrained)
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg, **own}
@@ -36,9 +37,38 @@ def _head(**changes: str) -> LinearHead:
 def test_laions_heads_find_openais_large_model_among_several(tmp_path: Path) -> None:
     models = {
         "image_text": _folder(tmp_path / "b32", "ViT-B-32", "openai"),
-        "clip_large": _folder(tmp_path / "l14", "ViT-L-14", "openai"),
+        "clip_large": _folder(tmp_path / "l14", "ViT-L-14", "openai", **OPENAI_L14),
     }
     assert find_image_text("aesthetic", LAION_L14, models) == "clip_large"
+
+
+@pytest.mark.parametrize("weights", ["openai", "metaclip_fullcc", "dfn2b"])
+def test_a_folder_that_names_no_model_is_refused_with_what_to_do(
+    tmp_path: Path, weights: str
+) -> None:
+    models = {
+        "image_text": _folder(tmp_path / "b32", "ViT-B-32", "openai"),
+        "clip_large": _folder(tmp_path / "l14", "ViT-L-14", weights),
+    }
+    with pytest.raises(ModelError) as caught:
+        find_image_text("aesthetic", LAION_L14, models)
+    folder = tmp_path / "l14"
+    assert str(caught.value) == (
+        f"{folder}/open_clip_config.json: must name its model, for head aesthetic takes only "
+        "ViT-L-14/openai, got no name; run `curate convert-weights "
+        f"{folder}/open_clip_model.safetensors OUT model=ViT-L-14 pretrained=openai`, which writes "
+        'it, or add "latentmill": {"name": "ViT-L-14/openai"} if you know that it is that model'
+    )
+
+
+def test_what_the_refusal_says_makes_the_folder_fit(tmp_path: Path) -> None:
+    ref = _folder(tmp_path / "l14", "ViT-L-14", "openai")
+    path = ref.paths[0] / "open_clip_config.json"
+    with pytest.raises(ModelError) as caught:
+        find_image_text("aesthetic", LAION_L14, {"image_text": ref})
+    said = str(caught.value).partition("or add ")[2].rpartition(" if you know")[0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), **json.loads(f"{{{said}}}")}))
+    assert find_image_text("aesthetic", LAION_L14, {"image_text": ref}) == "image_text"
 
 
 def test_weights_of_others_with_the_same_width_are_refused(tmp_path: Path) -> None:
