@@ -84,7 +84,7 @@ class Body:
             SampleError: "too_many_bytes".
         """
         if size > self._max_bytes:
-            raise SampleError("too_many_bytes", f"more than {self._max_bytes} bytes")
+            raise _too_many(self._max_bytes)
 
     def take(self) -> bytes:
         """Give the bytes and let go of memory and file."""
@@ -113,33 +113,44 @@ class Inflater:
 
     We ask for "identity"; some servers compress regardless.
 
+    Args:
+        encoding: the header's value, in lower case.
+        max_bytes: of the compressed data, which may be long and hold nothing.
+
     Raises:
         SampleError: "bad_encoding" for an encoding other than gzip and deflate.
     """
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, max_bytes: int) -> None:
         if encoding not in ("gzip", "x-gzip", "deflate"):
             raise SampleError("bad_encoding", f"Content-Encoding {encoding!r:.40}")
         self._zlib = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib header
+        self._max_bytes = self._left = max_bytes
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether the compressed data is whole; what follows it is no part of the body."""
+        return self._zlib.eof
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what a chunk holds, in pieces of bounded size.
+        """Yield what a chunk holds, in pieces of bounded size; nothing once the data has ended.
 
         Raises:
-            SampleError: "bad_encoding", the data is damaged.
+            SampleError: "bad_encoding", the data is damaged; "too_many_bytes".
         """
+        if self.has_ended:  # zlib would gather what follows, and copy all of it for each chunk
+            return
+        # Nothing beyond the limit is looked at: how chunks are cut must not decide what is raised.
+        rest, self._left = chunk[: self._left], self._left - len(chunk)
         try:
-            while chunk:
-                yield self._zlib.decompress(chunk, _PIECE_BYTES)
-                chunk = self._zlib.unconsumed_tail
+            while rest:
+                yield self._zlib.decompress(rest, _PIECE_BYTES)
+                rest = self._zlib.unconsumed_tail
         except zlib.error as error:
             raise SampleError("bad_encoding", "damaged compressed data") from error
+        if self._left < 0 and not self.has_ended:
+            raise _too_many(self._max_bytes)
 
-    def check_end(self) -> None:
-        """Check that the compressed data was whole.
 
-        Raises:
-            SampleError: "short_body".
-        """
-        if not self._zlib.eof:
-            raise SampleError("short_body", "compressed data without end")
+def _too_many(max_bytes: int) -> SampleError:
+    return SampleError("too_many_bytes", f"more than {max_bytes} bytes")

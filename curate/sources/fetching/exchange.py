@@ -88,17 +88,18 @@ class Exchange:
             SampleError: "too_many_bytes", "bad_encoding", "short_body".
         """
         body.check_size(response.content_length or 0)
-        async for piece in _pieces(response):
+        async for piece in _pieces(response, self._config.max_bytes):
             body.write(piece)
 
     async def read_start(self, response: aiohttp.ClientResponse, num_bytes: int) -> bytes:
         """Read the first bytes of a small file and leave the rest.
 
         Raises:
-            SampleError: "bad_encoding", "short_body".
+            SampleError: "bad_encoding", "short_body"; "too_many_bytes" are compressed ones that
+                hold fewer.
         """
         start = bytearray()
-        async for piece in _pieces(response):
+        async for piece in _pieces(response, num_bytes):
             start += piece
             if len(start) >= num_bytes:
                 break
@@ -170,18 +171,25 @@ async def open_exchange(
         yield Exchange(session, config)
 
 
-async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-    """Yield a body as it comes, its Content-Encoding undone, in pieces of bounded size."""
+async def _pieces(response: aiohttp.ClientResponse, max_bytes: int) -> AsyncGenerator[bytes]:
+    """Yield a body as it comes, its Content-Encoding undone, in pieces of bounded size.
+
+    Args:
+        response: to read from.
+        max_bytes: of a compressed body, before it is undone.
+    """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    inflater = Inflater(encoding) if encoding not in ("", "identity") else None
+    inflater = Inflater(encoding, max_bytes) if encoding not in ("", "identity") else None
     while chunk := await response.content.readany():
         if inflater is None:
             yield chunk
             continue
         for piece in inflater.feed(chunk):
             yield piece
-    if inflater:
-        inflater.check_end()
+        if inflater.has_ended:
+            return
+    if inflater is not None:
+        raise SampleError("short_body", "compressed data without end")
 
 
 def _headers(config: FetchConfig) -> dict[str, str]:

@@ -38,6 +38,9 @@ from curate.sources.fetching.vetted_fetcher import VettedFetcher
 
 PICTURE = b"\xff\xd8\xff" + bytes(1000)
 HEAD = b"HTTP/1.1 200 OK\r\n"
+GZIP_HEAD = HEAD + b"Content-Encoding: gzip\r\n\r\n"
+EMPTY_BLOCKS = gzip.compress(b"")[:10] + bytes.fromhex("000000ffff") * 200_000
+"""A gzip header and stored deflate blocks of no bytes: 1 MB that hold nothing, without end."""
 
 
 def config(**changes: Any) -> IngestConfig:
@@ -237,6 +240,8 @@ def test_a_drip_ends_at_the_deadline_and_silence_before(server: Server, tmp_path
     cut=reply(gzip.compress(PICTURE)[:-5], 200, ("Content-Encoding", "gzip")),
     broken=reply(b"not gzip at all", 200, ("Content-Encoding", "gzip")),
     brotli=reply(PICTURE, 200, ("Content-Encoding", "br")),
+    tail=after_head(GZIP_HEAD + gzip.compress(PICTURE), drip(bytes(2**16), 0.01)),
+    hollow=after_head(GZIP_HEAD, EMPTY_BLOCKS),
     short=after_head(HEAD + b"Content-Length: 1000\r\nConnection: close\r\n\r\nabc", b""),
     lying=after_head(HEAD + b"Content-Length: 3\r\n\r\nabcdef", b""),
     junk=after_head(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b""),
@@ -250,14 +255,14 @@ def test_every_broken_body_and_head_has_its_name(server: Server, tmp_path: Path)
         "announced": "too_many_bytes", "exact": "ok", "over": "too_many_bytes",
         "chunked": "too_many_bytes", "unbounded": "too_many_bytes", "bomb": "too_many_bytes",
         "packed": "ok", "cut": "short_body", "broken": "bad_encoding", "brotli": "bad_encoding",
-        "short": "short_body", "lying": "bad_response", "junk": "bad_response",
-        "flood": "bad_response", "longline": "bad_response", "odd": "bad_response",
-        "nothing": "http_204",
+        "tail": "ok", "hollow": "too_many_bytes", "short": "short_body", "lying": "bad_response",
+        "junk": "bad_response", "flood": "bad_response", "longline": "bad_response",
+        "odd": "bad_response", "nothing": "http_204",
     }  # fmt: skip
     outcomes = fetch([server.url(f"/{path}") for path in expected], tmp_path, max_bytes=5000)
     assert dict(zip(expected, statuses(outcomes), strict=True)) == expected
     by_path = dict(zip(expected, outcomes, strict=True))
-    assert by_path["packed"].data == PICTURE
+    assert by_path["packed"].data == by_path["tail"].data == PICTURE
 
 
 @routes(a=reply(PICTURE))
@@ -431,6 +436,12 @@ def test_a_host_that_is_down_is_given_up_alike_at_any_concurrency(
             after_head(HEAD + b"Content-Length: 9999\r\n\r\n", drip(b"#", 0.05)),
             "robots_unreachable",
         ),
+        (
+            after_head(
+                GZIP_HEAD + gzip.compress(b"User-agent: *\nDisallow: /p"), drip(bytes(9999), 0.01)
+            ),
+            "robots",
+        ),
         (redirect("/r1"), "robots"),
         (redirect("/robots.txt"), "ok"),
         (redirect("http://127.0.0.1/robots.txt"), "private_address"),
@@ -447,6 +458,14 @@ def test_robots_txt_is_obeyed_as_rfc_9309_says(tmp_path: Path, answer: Any, stat
         )  # fmt: skip
         assert statuses(outcomes) == [status]
         assert len(server.asked("/p/a.jpg")) == (status == "ok")
+
+
+def test_compressed_bytes_of_a_robots_txt_are_limited_too(tmp_path: Path) -> None:
+    robots = after_head(GZIP_HEAD, EMPTY_BLOCKS)
+    with serve({"/robots.txt": robots, "/a": reply(PICTURE)}) as server:
+        (outcome,) = fetch([server.url("/a")], tmp_path)
+    assert outcome.status == "robots_unreachable"
+    assert outcome.error == "robots.txt: more than 512000 bytes"
 
 
 @routes(a=reply(PICTURE))
