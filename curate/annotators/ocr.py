@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curate.annotators.caption_repair import MAX_CHARACTERS
 from curate.annotators.table import Batch, Column
 from curate.annotators.text_area import read_boxes
 from curate.annotators.word_overlap import share_found, split_words
@@ -66,11 +67,12 @@ class Ocr:
 
 
 def describe(lines: list[ReadLine], caption: str) -> dict[str, Any]:
-    """Sum up one picture's lines; fields as in `Ocr`."""
+    """Sum up one picture's lines; fields as in `Ocr`, overlaps of the first `MAX_CHARACTERS`."""
     text = "\n".join(line.text for line in lines)
     num_characters = sum(len(line.text) for line in lines)
     total = sum(line.confidence * len(line.text) for line in lines)
-    in_picture, in_caption = split_words(text), split_words(caption)
+    in_picture = split_words(text[:MAX_CHARACTERS])
+    in_caption = split_words(caption[:MAX_CHARACTERS])
     return {
         "text": text,
         "confidence": total / num_characters if num_characters else None,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 
 # All chosen by us, after what the recogniser does to drawn words: it reads the letters and loses
 # spaces ("LEATHERCOFFEE SALE" for three words), and now and then it takes one letter for another.
 MIN_WORD = 2  # single characters say nothing of a picture
 MIN_INSIDE = 4  # a shorter word stands inside others by chance
 MIN_NEAR = 5  # one letter of a shorter word is most of its meaning: sale, safe, tale
+MAX_NEAR_WORDS = 256  # each is held against each; COYO-700M's longest captions have so many
 
 _RUN = re.compile(r"[^\W_]+")
 _ACCENT = re.compile("[\u0300-\u036f'\u2019]")  # combining accents, and apostrophes: don't, dont
@@ -25,9 +26,16 @@ _UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """Hold a text's distinct words, and all its letters and digits in one string."""
+    """Hold a text's distinct words, and all its letters and digits in one string.
+
+    Args:
+        distinct: words.
+        long: the first `MAX_NEAR_WORDS` of them that a word of `MIN_NEAR` characters may be near.
+        squeezed: all runs of letters and digits.
+    """
 
     distinct: frozenset[str]
+    long: tuple[str, ...]
     squeezed: str
 
 
@@ -36,8 +44,11 @@ def split_words(text: str) -> Words:
     plain = _ACCENT.sub("", unicodedata.normalize("NFKD", text).casefold())
     runs = _RUN.findall(unicodedata.normalize("NFKC", plain))
     words = [word for run in runs for part in _UNSPACED.split(run) for word in _words_of(part)]
+    long = dict.fromkeys(word for word in words if len(word) >= MIN_NEAR - 1)
     return Words(
-        distinct=frozenset(word for word in words if len(word) >= MIN_WORD), squeezed="".join(runs)
+        distinct=frozenset(word for word in words if len(word) >= MIN_WORD),
+        long=tuple(islice(long, MAX_NEAR_WORDS)),
+        squeezed="".join(runs),
     )
 
 
@@ -45,7 +56,8 @@ def share_found(wanted: Words, text: Words) -> float:
     """Give the share of the distinct words of one text that stand in another; 0 for no words.
 
     A word stands in a text that has the same word; or, from `MIN_INSIDE` characters on, whose
-    squeezed letters contain it; or, from `MIN_NEAR` on, that has a word at most one edit away.
+    squeezed letters contain it; or, from `MIN_NEAR` on, that has a word at most one edit away
+    among its `long` ones.
     """
     if not wanted.distinct:
         return 0.0
@@ -73,4 +85,4 @@ def _stands_in(word: str, text: Words) -> bool:
         return True
     if len(word) >= MIN_INSIDE and word in text.squeezed:
         return True
-    return len(word) >= MIN_NEAR and any(is_near(word, other) for other in text.distinct)
+    return len(word) >= MIN_NEAR and any(is_near(word, other) for other in text.long)

@@ -1,15 +1,19 @@
 """From pixels and a caption to columns: what is printed, and how much of the caption it is."""
 
+import itertools
+import time
+
 import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 pytest.importorskip("rapidocr")
 
-from curate.annotators.ocr import Ocr
+from curate.annotators.ocr import Ocr, describe
 from curate.annotators.table import Batch, measure
 from curate.annotators.text_area import BOXES, TextArea
 from curate.models.packs import load_pack
+from curate.models.text_reader import ReadLine
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,13 @@ def test_a_sample_is_read_alike_alone_and_in_a_batch(annotators: tuple[TextArea,
     samples = [("Garden Party", "garden"), ("Express", "train"), ("Open daily from nine", "shop")]
     together = annotate(annotators, *samples).to_pylist()
     assert together == [annotate(annotators, sample).to_pylist()[0] for sample in samples]
+
+
+def test_absurd_captions_and_readings_are_compared_quickly() -> None:
+    words = ["".join(letters) for letters in itertools.product("abcdefgh", repeat=5)]
+    caption, printed = " ".join(words[::2]), " ".join(words[1::2])
+    start = time.process_time()
+    found = describe([ReadLine(text=printed, confidence=1.0)], caption)
+    assert time.process_time() - start < 1.0
+    assert found["caption_overlap"] > 0.3  # what is one letter off is near all the same
+    assert found["words"] == len(words) // 2

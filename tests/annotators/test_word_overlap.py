@@ -1,6 +1,6 @@
 import pytest
 
-from curate.annotators.word_overlap import is_near, share_found, split_words
+from curate.annotators.word_overlap import MAX_NEAR_WORDS, is_near, share_found, split_words
 
 
 def overlap(wanted: str, text: str) -> float:
@@ -76,3 +76,10 @@ def test_chinese_is_compared_by_pairs_of_characters() -> None:
     }  # fmt: skip
     assert overlap("\u5496\u5561", "\u65b0\u9c9c\u5496\u5561 open") == 1.0
     assert overlap("\u5496\u5561", "\u7ea2\u8336") == 0.0
+
+
+def test_beyond_the_bound_a_word_is_found_but_not_a_near_one() -> None:
+    many = " ".join(f"w{number:06d}" for number in range(MAX_NEAR_WORDS))
+    assert overlap("coffee", f"{many} coffee") == 1.0
+    assert overlap("coffee", f"{many} coffoe") == 0.0
+    assert overlap("coffee", f"coffoe {many}") == 1.0
