@@ -26,6 +26,7 @@ WHERE = "filter.where"
 
 # Chosen by us: far above what a person writes, far below what the parser's recursion bears.
 MAX_CHARACTERS, MAX_DEPTH = 4000, 60
+_MAX_QUOTED = 40  # characters of the condition that a message quotes; chosen by us
 
 ARITHMETIC: Mapping[type[ast.operator], str] = {
     ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide",
@@ -86,8 +87,8 @@ def parse_expression(text: str) -> Expression:
     tree = _parse(text)
     _check_depth(tree)
     for node in ast.walk(tree):
-        _check_node(node, tree)
-    _check_lists(tree)
+        _check_node(node, tree, text)
+    _check_lists(tree, text)
     if not _may_be_true(tree):
         raise _refuse(tree, "must be a condition, got a value", "compare it with something")
     return Expression(text=text, columns=tuple(dict.fromkeys(_columns(tree))), tree=tree)
@@ -152,19 +153,19 @@ def _check_depth(tree: ast.expr) -> None:
         waiting += [(child, depth + 1) for child in ast.iter_child_nodes(node)]
 
 
-def _check_node(node: ast.AST, tree: ast.expr) -> None:
+def _check_node(node: ast.AST, tree: ast.expr, text: str) -> None:
     place = node if isinstance(node, ast.expr) else tree
     if not isinstance(node, _ALLOWED):
         rule = "may use only and, or, not, comparisons, in [...], + - * / and columns"
         raise _refuse(place, f"{rule}, got {type(node).__name__}", "take it out")
     if isinstance(node, ast.Constant) and not _is_plain(node.value):
         rule = "constants must be finite numbers, texts, True or False"
-        raise _refuse(place, f"{rule}, got {ast.unparse(node)[:40]}", "take it out")
+        raise _refuse(place, f"{rule}, got {_quote(node, text)}", "take it out")
     if isinstance(node, ast.Attribute) and not dotted_name(node):
         raise _refuse(place, "a dot must stand inside a column's name", "name a column")
 
 
-def _check_lists(tree: ast.expr) -> None:
+def _check_lists(tree: ast.expr, text: str) -> None:
     """Check that a list of constants of one kind stands after each `in`, and nowhere else."""
     expected: set[int] = set()
     for node in ast.walk(tree):
@@ -173,17 +174,17 @@ def _check_lists(tree: ast.expr) -> None:
         for operator, right in zip(node.ops, node.comparators, strict=True):
             if isinstance(operator, MEMBERSHIP):
                 expected.add(id(right))
-                _check_list(right)
+                _check_list(right, text)
     for node in ast.walk(tree):
         if isinstance(node, _LISTS) and id(node) not in expected:
             raise _refuse(node, "a list must stand after in, got it elsewhere", "move it")
 
 
-def _check_list(node: ast.expr) -> None:
+def _check_list(node: ast.expr, text: str) -> None:
     items = node.elts if isinstance(node, _LISTS) else []
     values = [constant_value(item) for item in items]
     if None in values or len({isinstance(value, str) for value in values}) != 1:
-        rule = f"in needs a list of texts or of numbers, got {ast.unparse(node)}"
+        rule = f"in needs a list of texts or of numbers, got {_quote(node, text)}"
         raise _refuse(node, rule, "write e.g. in ['en', 'de']")
 
 
@@ -207,6 +208,11 @@ def _columns(node: ast.AST) -> Iterator[str]:
         return
     for child in ast.iter_child_nodes(node):
         yield from _columns(child)
+
+
+def _quote(node: ast.AST, text: str) -> str:
+    """Give a node as it was written: Python will not spell a number of 4300 digits and more."""
+    return (ast.get_source_segment(text, node) or "")[:_MAX_QUOTED]
 
 
 def _refuse(node: ast.expr, rule: str, remedy: str) -> ConfigError:

@@ -119,6 +119,12 @@ def test_a_top_level_and_comes_apart() -> None:
         ("a.b > 1j", "got 1j at character 7"),
         ("a.b > 1e999", "constants must be finite numbers"),
         ("a.b > " + "9" * 400, "constants must be finite numbers"),
+        ("a.b > 0x" + "F" * 3900, "got 0xFFFFFFFFFF"),
+        ("a.b in [1, 0x" + "F" * 3900 + "]", "constants must be finite numbers"),
+        ("a.b in [" + "1, " * 900 + "'x']", "got [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, "),
+        (
+            "a.b > 1 # big\nand a.c > 2",
+        ),
         ("'x'.join > 1", "a dot must stand inside a column's name"),
         ("a.b in a.c", "in needs a list of texts or of numbers, got a.c"),
         ("a.b in []", "in needs a list"),
