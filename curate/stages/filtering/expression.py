@@ -12,7 +12,10 @@ rule's column without the unit at its end (`pixels.min_side`) and `text.` for `c
 from __future__ import annotations
 
 import ast
+import io
+import re
 import sys
+import tokenize
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -83,7 +86,8 @@ def parse_expression(text: str) -> Expression:
         raise ConfigError(
             f"{WHERE}: must have at most {MAX_CHARACTERS} characters, got {len(text)}; shorten it"
         )
-    text = " ".join(text.split("\n")).strip()
+    text = re.sub(r"\r\n?|\n", " ", text).strip()
+    _check_comments(text)
     tree = _parse(text)
     _check_depth(tree)
     for node in ast.walk(tree):
@@ -125,6 +129,19 @@ def _short_names() -> dict[str, str]:
 
 
 _SHORT: Mapping[str, str] = _short_names()
+
+
+def _check_comments(text: str) -> None:
+    """Refuse a comment: lines are joined, so that it would take the rest of the condition along."""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                place = f"{token.string[:_MAX_QUOTED]!r} at character {token.start[1] + 1}"
+                raise ConfigError(
+                    f"{WHERE}: must have no comment, got {place}; take it out or quote the text"
+                )
+    except (tokenize.TokenError, SyntaxError):
+        return  # it is no condition either, and the parser says so in better words
 
 
 def _parse(text: str) -> ast.expr:
