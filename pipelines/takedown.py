@@ -1,8 +1,9 @@
 """Take samples out of a run for good: out of ingest, and out of everything made from it.
 
     FILE -> keys of ingest's rows -> tombstones, written while the run is owned
-         -> the stages that are done run again: ingest copies its shards without the samples,
-            every later stage redoes the shards that held them
+         -> ingest and the stages that are done run again: ingest copies its shards without the
+            samples, every later stage redoes the shards that held them
+         -> stages that are not at their end, or read one that is not, lose those shards
 
 A model that was trained on them keeps what it learnt: the training stages are left alone and said.
 """
@@ -25,7 +26,9 @@ from curate.core.shard import ShardSet
 from curate.core.store import Store
 from curate.core.tombstones import FOLDER, add_tombstones
 from pipelines.inspect import read_run
-from pipelines.request import Request, reopen_request
+from pipelines.request import Request, reads_of, reopen_request
+from pipelines.table import STAGES
+from pipelines.traces import remove_traces
 
 By = Literal["keys", "urls", "hashes"]
 WAYS: tuple[By, ...] = ("keys", "urls", "hashes")
@@ -43,7 +46,8 @@ class Takedown:
         keys: of the samples it takes out.
         places: (key, ingest shard) of each, helper shards included.
         unmatched: how many values of the file met no sample.
-        learnt: finished stages whose model or numbers came from the samples.
+        learnt: stages whose model or numbers came from the samples.
+        unfinished: stages that lose their shards of the samples; the next run makes them anew.
         request: the stages to run again.
     """
 
@@ -52,11 +56,20 @@ class Takedown:
     places: frozenset[tuple[str, str]]
     unmatched: int
     learnt: tuple[str, ...]
+    unfinished: tuple[str, ...]
     request: Request
 
     def bury(self) -> str:
-        """Write the tombstones; from here on no run brings the samples back."""
-        return add_tombstones(self.request.out.child(FOLDER), self.places, self.by)
+        """Write the tombstones, then clear the unfinished stages; no run brings the samples back.
+
+        Returns:
+            The name of the file of tombstones.
+        """
+        out = self.request.out
+        name = add_tombstones(out.child(FOLDER), self.places, self.by)
+        others = [stage for stage in STAGES if stage not in (*self.request.chosen, *LEARNT)]
+        remove_traces(out, {shard for _, shard in self.places}, others)
+        return name
 
 
 def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
@@ -73,7 +86,7 @@ def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
         DataError: no value meets a sample, or the file cannot be read.
     """
     wanted = _read_values(by, path)
-    stages = [name for name in read_run(out)["stages"] if out.child(name).exists(SUMMARY)]
+    stages = read_run(out)["stages"]
     places, met = _find(out, by, wanted)
     keys = frozenset(key for key, _ in places)
     if not keys:
@@ -81,7 +94,8 @@ def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
             f"{path}: must name samples of {out.url}, got none of {len(wanted)} {by} there; "
             "check out= and the file"
         )
-    request = reopen_request(out, [name for name in stages if name not in LEARNT])
+    request = _request_again(out, stages)
+    there = [name for name in STAGES if finished_shards(out.child(name))]
     # Models trained before are read by the report as they are.
     config = dataclasses.replace(request.config, keep_stale=True, retry_failed=False)
     return Takedown(
@@ -89,9 +103,22 @@ def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
         keys=keys,
         places=places | _find_helpers(out, keys),
         unmatched=len(wanted - met),
-        learnt=tuple(name for name in stages if name in LEARNT),
+        learnt=tuple(name for name in there if name in LEARNT),
+        unfinished=tuple(name for name in there if name not in (*request.chosen, *LEARNT)),
         request=dataclasses.replace(request, config=config),
     )
+
+
+def _request_again(out: Store, stages: Collection[str]) -> Request:
+    """Ask for ingest and for every stage that has run to its end, as all have that it reads."""
+    request = reopen_request(out, stages)
+    closed = {name for name in stages if out.child(name).exists(SUMMARY)}
+    usable = {"ingest"} | (closed & set(LEARNT))
+    for name in request.chosen:
+        if name in closed and usable.issuperset(reads_of(name, request.config)):
+            usable.add(name)
+    again = tuple(name for name in request.chosen if name in usable - set(LEARNT))
+    return dataclasses.replace(request, chosen=again)
 
 
 def _read_values(by: By, path: Path) -> set[str]:

@@ -95,6 +95,8 @@ def takedown(arguments: Sequence[str]) -> int:
     if found.unmatched:
         print(f"{found.unmatched:,} {given[0]} of the file meet no sample")
     code = run_aloud(found.request, lambda: print(f"takedown/{found.bury()}"))
+    if found.unfinished:
+        print(f"not at their end, `curate run` goes on with them: {', '.join(found.unfinished)}")
     if found.learnt:
         print(f"left as they are, made from the samples: {', '.join(found.learnt)}")
     return code

@@ -17,7 +17,7 @@ from curate.core.store import LocalStore
 from curate.core.tombstones import read_tombstones
 from pipelines.request import parse_request
 from pipelines.run import run_request
-from pipelines.takedown import plan_takedown
+from pipelines.takedown import Takedown, plan_takedown
 
 CURATION = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket", "encode")
 
@@ -64,11 +64,16 @@ def rows(folder: Path, stage: str) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for _, table in tables for row in table.to_pylist()}
 
 
-def take_down(folder: Path, by: Any, *values: str) -> None:
+def take_down(folder: Path, by: Any, *values: str) -> Takedown:
     path = folder / "list.txt"
     path.write_text("# on request\n" + "\n".join(values) + "\n")
     found = plan_takedown(LocalStore(folder / "out"), by, path)
-    run_request(found.request, Silent(), lambda: found.bury())
+
+    def prepare() -> None:
+        found.bury()
+
+    run_request(found.request, Silent(), prepare)
+    return found
 
 
 def test_a_picture_taken_down_by_its_hash_is_in_no_file(folder: Path) -> None:
@@ -122,6 +127,34 @@ def test_no_later_run_brings_it_back(folder: Path) -> None:
     run_request(parse_request(again), Silent())
     assert rows(folder, "ingest")[key]["status"] == "taken_down"
     assert key not in rows(folder, "bucket")
+
+
+def test_a_stage_that_was_interrupted_keeps_nothing_of_it(folder: Path) -> None:
+    key, secret = next((k, row["caption"]) for k, row in rows(folder, "ingest").items())
+    others = set(rows(folder, "ingest")) - {key}
+    (folder / "out" / "annotate" / "stage.json").unlink()
+    (folder / "out" / "bucket" / "00009.tar").write_text(secret)  # a commit that was cut off
+    found = take_down(folder, "keys", key)
+    assert found.request.chosen == ("ingest",)
+    assert found.unfinished == CURATION[1:]
+    assert {k for stage in CURATION[1:] for k in rows(folder, stage)} < others
+    assert len(rows(folder, "annotate")) == 6  # of the shards that never held it
+    for file in (folder / "out").rglob("*"):
+        assert not file.is_file() or secret.encode() not in file.read_bytes(), file
+    run_request(parse_request(arguments(folder)), Silent())
+    assert rows(folder, "annotate")[key]["status"] == "taken_down"
+    assert set(rows(folder, "bucket")) == others
+
+
+def test_a_shard_of_an_earlier_cut_goes_too(folder: Path) -> None:
+    key = next(k for k, row in rows(folder, "ingest").items() if row["row"] == 3)
+    again = [text.replace("shard_size=4", "shard_size=3") for text in arguments(folder)]
+    run_request(parse_request([*again, "stage=ingest"]), Silent())
+    assert key in ShardSet(folder / "out" / "annotate").table("00000")["key"].to_pylist()
+    assert key in ShardSet(folder / "out" / "ingest").table("00001")["key"].to_pylist()
+    (folder / "out" / "annotate" / "stage.json").unlink()
+    take_down(folder, "keys", key)
+    assert key not in rows(folder, "annotate")
 
 
 def test_two_takedowns_add_up(folder: Path) -> None:
