@@ -32,9 +32,10 @@ from curate.core.schema import OK, make_key, shard_name
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
 from curate.core.store import Store
+from curate.core.tombstones import TAKEN_DOWN
 from curate.sources.config import IngestConfig
 from curate.sources.crawls.warc_pages import read_pages
-from curate.sources.crawls.web_links import OPTED_OUT, read_group_digests, write_links
+from curate.sources.crawls.web_links import read_group_digests, write_links
 from curate.sources.fetching.fetchers import Fetched, Fetcher, make_fetcher
 from curate.sources.files import facts_of
 from curate.sources.table import RawSample
@@ -94,7 +95,7 @@ class WarcSource:
             with self._open_links(f"{LINKS}{shard_name(index)}") as file:
                 for group, digest in enumerate(read_group_digests(file)):
                     groups.append((index, group, digest, repeats.num_rows))
-                    repeats.add(file.read_row_group(group, columns=["key", "status"]))
+                    repeats.add(file.read_row_group(group, columns=["key", "rank"]))
         if not groups:
             raise DataError(
                 f"{self._store.url}: must hold <img> links with alt text, got none in "
@@ -123,9 +124,7 @@ class WarcSource:
         repeats = set(task.params["repeats"])
         for index, link in enumerate(links):
             if index in repeats:
-                link |= {"status": "repeated_row", "error": "same url and caption as another row"}
-                name = f"{task.params['file']}:{link['position']}"
-                link["key"] = make_key(link["url"], link["caption"], name)
+                link |= _as_repeat(link, task.params["file"])
         chosen = [link for link in links if rows is None or link["position"] in rows]
         wanted = {link["position"]: link["url"] for link in chosen if link["status"] == OK}
         with self._fetching(wanted, scratch) as fetched:
@@ -157,10 +156,10 @@ class _Repeats:
         self._others: list[_Keys] = []
 
     def add(self, table: pa.Table) -> None:
-        """Take the keys and statuses of the next links."""
+        """Take the keys and ranks of the next links; ranks outlive a takedown, statuses do not."""
         keys = np.frombuffer(bytes.fromhex("".join(table["key"].to_pylist())), f"V{KEY_BYTES}")
         rows = np.arange(self.num_rows, self.num_rows + len(table))
-        is_first = np.array([status == OPTED_OUT for status in table["status"].to_pylist()], bool)
+        is_first = table["rank"].to_numpy() == 0  # opted out, or a loss, which nothing repeats
         self._first.append((rows[is_first], keys[is_first].tobytes()))
         self._others.append((rows[~is_first], keys[~is_first].tobytes()))
         self.num_rows += len(table)
@@ -172,6 +171,15 @@ class _Repeats:
             finder.add(keys)
         rows = np.concatenate([rows for rows, _ in parts])
         return np.sort(rows[finder.rows()])
+
+
+def _as_repeat(link: Mapping[str, Any], file: str) -> dict[str, str]:
+    """Give what a link's row says when another file has it, too; its key is not that link's."""
+    key = make_key(link["key"], f"{file}:{link['position']}")  # the same when url and caption go
+    if link["status"] == TAKEN_DOWN:
+        return {"key": key}
+    error = "same url and caption as another row"
+    return {"key": key, "status": "repeated_row", "error": error}
 
 
 def _raw_sample(file: str, link: Mapping[str, Any], result: Fetched) -> RawSample:

@@ -184,6 +184,45 @@ def test_a_link_taken_down_leaves_the_links_too_and_nothing_is_fetched_again(
     assert {row["key"] for row in rows_of(out) if row["status"] == "taken_down"} == {key}
 
 
+def test_a_link_of_two_files_keeps_its_rows_when_it_is_taken_down(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tombstones = LocalStore(tmp_path / "takedown")
+    with serve_pictures() as (site, _):
+        crawl(tmp_path / "crawl", site)
+        run_ingest(tmp_path / "crawl", out)
+        before = {row["key"]: row for row in rows_of(out)}
+        key = next(k for k, row in before.items()
+                   if (row["status"], row["caption"]) == ("ok", "picture 2"))  # fmt: skip
+        helpers = [p.stem for p in out.glob("_links-*.parquet")]
+        assert all(key in links_in(out, name) for name in helpers)
+        add_tombstones(tombstones, [(key, name) for name in helpers], "keys")
+        for marker in out.glob("0*.done.json"):  # all shards are read again
+            marker.unlink()
+        run_ingest(tmp_path / "crawl", out, takedowns=str(tombstones.folder))
+    after = {row["key"]: row for row in rows_of(out)}
+    assert after.keys() == before.keys()
+    gone = {k for k, row in before.items() if row["caption"] == "picture 2"}
+    assert len(gone) == 2 and gone == {k for k, r in after.items() if r["status"] == "taken_down"}
+    assert {after[k]["url"] or "" for k in gone} == {""}
+
+
+def test_an_opt_out_taken_down_stays_before_its_repeats(tmp_path: Path) -> None:
+    folder, out = tmp_path / "crawl", tmp_path / "out"
+    folder.mkdir()
+    image = '<img src="http://127.0.0.1:9/0.png" alt="x">'
+    noai = [("X-Robots-Tag", "noai")]
+    (folder / "1.warc.gz").write_bytes(make_warc([html("http://a.test/", image)]))
+    (folder / "2.warc.gz").write_bytes(make_warc([html("http://b.test/", image, noai)]))
+    config = IngestConfig(source=str(folder))
+    run_ingest(folder, out)
+    planned = make_source(config, ShardSet(out)).plan()
+    (key,) = {key for name in out.glob("_links-*.parquet") for key in links_in(out, name.stem)}
+    tombstones = LocalStore(tmp_path / "takedown")
+    add_tombstones(tombstones, [(key, "_links-00000"), (key, "_links-00001")], "keys")
+    run_ingest(folder, out, takedowns=str(tombstones.folder))
+    assert make_source(config, ShardSet(out)).plan() == planned
+
+
 def links_in(out: Path, name: str) -> list[str]:
     return ShardSet(out).table(name)["key"].to_pylist()
 
