@@ -81,6 +81,13 @@ def add_tombstones(store: Store, places: Collection[tuple[str, str]], by: str) -
     columns = {"key": keys, "shard": shards, "by": [by] * len(keys)}
     stream = io.BytesIO()
     pq.write_table(pa.table(columns, schema=_SCHEMA), stream, compression="zstd")
-    name = f"{len(store.names('.parquet')):05d}.parquet"
+    name = _next_name(store)
     store.write(name, stream.getvalue())
     return name
+
+
+def _next_name(store: Store) -> str:
+    """Count on from the highest number, so that no file is overwritten when one before is lost."""
+    stems = [name.removesuffix(".parquet") for name in store.names(".parquet")]
+    highest = max((int(stem) for stem in stems if stem.isdecimal()), default=-1)
+    return f"{highest + 1:05d}.parquet"

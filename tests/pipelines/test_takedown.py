@@ -14,7 +14,7 @@ from PIL import Image
 from curate.core.errors import ConfigError, DataError, StoreError
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
-from curate.core.tombstones import read_tombstones
+from curate.core.tombstones import add_tombstones, read_tombstones
 from pipelines.request import parse_request
 from pipelines.run import run_request
 from pipelines.takedown import Takedown, plan_takedown
@@ -196,3 +196,12 @@ def test_tombstones_hold_keys_only(folder: Path) -> None:
     found = read_tombstones(LocalStore(folder / "out" / "takedown"))
     assert found.keys == {key}
     assert found.digest("99999") == ""
+
+
+def test_a_takedown_overwrites_no_earlier_one(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for number in range(3):
+        assert add_tombstones(store, [(f"{number:020d}", "")], "keys") == f"{number:05d}.parquet"
+    store.delete("00000.parquet")
+    assert add_tombstones(store, [("a" * 20, "")], "keys") == "00003.parquet"
+    assert read_tombstones(store).keys == {f"{1:020d}", f"{2:020d}", "a" * 20}
