@@ -62,6 +62,7 @@ class FilterStage(Stage[FilterConfig]):
     """Write a verdict for every sample of the annotated shards."""
 
     name: ClassVar[str] = "filter"
+    version: ClassVar[int] = 2
     takes: ClassVar[tuple[str, str] | None] = ("annotate", "in")
 
     def waves(self) -> Iterator[Sequence[Task]]:

@@ -4,7 +4,7 @@
     "repeats.texts"         a column of repeats
     "bytes", "url", ...     a column of ingest (names without a dot)
     "host"                  of ingest's url; likewise the other DERIVED names
-    "fields.punsafe"        an entry of ingest's JSON column `fields`: what the source said
+    "fields.punsafe"        an entry of ingest's JSON column `fields`, see source_fields.py
 
 Nothing else leaves the disk. All tables of a shard have the same samples in the same order.
 """
@@ -12,7 +12,6 @@ Nothing else leaves the disk. All tables of a shard have the same samples in the
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from curate.core.errors import ShardError, StageError
 from curate.core.schema import INGEST_SCHEMA, KEY, OK, STATUS
 from curate.core.shard import ShardSet
+from curate.stages.filtering.source_fields import SAID, read_source_field, said_numbers
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -111,6 +111,8 @@ def score_values(table: pa.Table, column: str) -> NDArray[np.float64]:
         StageError: the column holds no numbers.
     """
     kind = table.schema.field(column).type
+    if kind == SAID:
+        return said_numbers(table[column]).to_numpy(zero_copy_only=False)
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     if not (is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
         raise StageError(
@@ -181,23 +183,5 @@ def _derive(name: str, raw: pa.Table) -> Any:
     if name in DERIVED:
         return DERIVED[name][1](raw)
     if name.startswith(FIELDS):
-        return _source_field(raw["fields"], name.removeprefix(FIELDS))
+        return read_source_field(raw["fields"], name.removeprefix(FIELDS))
     return raw[name]
-
-
-def _source_field(texts: pa.ChunkedArray, name: str) -> pa.Array:
-    """Take one entry out of JSON objects; numbers stay numbers, all else becomes text."""
-    values = [json.loads(text).get(name) if text else None for text in texts.to_pylist()]
-    numbers = [_number(value) for value in values]
-    if all(number is not None for number, value in zip(numbers, values, strict=True)
-           if value is not None):  # fmt: skip
-        return pa.array(numbers, pa.float64())
-    return pa.array([None if value is None else str(value) for value in values], pa.string())
-
-
-def _number(value: Any) -> float | None:
-    """Read a number, also one that a CSV table gave as text."""
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        return None

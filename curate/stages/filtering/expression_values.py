@@ -2,6 +2,9 @@
 
 Logic has three values: what was not measured is null, null is never true, `null and False` is False
 and `null or True` is True (Kleene, as in SQL). A quotient that is not finite, as 1 / 0, is null.
+
+What a source said (`fields.NAME`) is a text where it is held against texts, else a number; two of
+them are equal as texts. What cannot be read so is null.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from curate.stages.filtering.expression import (
     constant_value,
     dotted_name,
 )
+from curate.stages.filtering.source_fields import SAID, said_numbers, said_texts
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -114,6 +118,7 @@ _EVALUATORS: Mapping[type[ast.expr], Callable[[Any, pa.Table], Any]] = {
 
 
 def _compare(operator: ast.cmpop, left: Any, right: Any, node: ast.expr) -> Any:
+    left, right = _read_alike(operator, left, right)
     is_text = [pa.types.is_string(side.type) for side in (left, right)]
     if all(is_text):
         if not isinstance(operator, ast.Eq | ast.NotEq):
@@ -123,9 +128,24 @@ def _compare(operator: ast.cmpop, left: Any, right: Any, node: ast.expr) -> Any:
     return pc.call_function(COMPARISONS[type(operator)], sides)
 
 
+def _read_alike(operator: ast.cmpop, left: Any, right: Any) -> tuple[Any, Any]:
+    """Read what a source said as the other side is; of two, as texts only to be equal or not."""
+    kinds = {side.type for side in (left, right)}
+    is_equality = isinstance(operator, ast.Eq | ast.NotEq)
+    as_text = is_equality if kinds == {SAID} else pa.string() in kinds
+    return _reading(left, as_text=as_text), _reading(right, as_text=as_text)
+
+
+def _reading(value: Any, *, as_text: bool) -> Any:
+    if value.type != SAID:
+        return value
+    return said_texts(value) if as_text else said_numbers(value)
+
+
 def _is_in(value: Any, node: Any) -> Any:
     """Look values up in a list; null stays null."""
     wanted = [constant_value(item) for item in node.elts]
+    value = _reading(value, as_text=isinstance(wanted[0], str))
     if isinstance(wanted[0], str) != pa.types.is_string(value.type):
         raise _misfit(node, "texts compare with texts and numbers with numbers")
     if not isinstance(wanted[0], str):
@@ -139,15 +159,18 @@ def _read(column: pa.ChunkedArray, node: ast.expr) -> Any:
     kind = column.type
     if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string())
-    if pa.types.is_string(kind) or pa.types.is_boolean(kind):
+    if pa.types.is_string(kind) or pa.types.is_boolean(kind) or kind == SAID:
         return column
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
+    if pa.types.is_null(kind):  # nothing was measured, so that it is of any kind
+        return column.cast(SAID)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         number = column.cast(pa.float64(), safe=False)
         return pc.if_else(pc.is_nan(number), pa.scalar(None, pa.float64()), number)
     raise _misfit(node, f"columns must hold numbers, texts or truths, not {kind}")
 
 
 def _as_number(value: Any, node: ast.expr) -> Any:
+    value = _reading(value, as_text=False)
     if pa.types.is_string(value.type):
         raise _misfit(node, "texts compare with texts and numbers with numbers")
     return value.cast(pa.float64()) if pa.types.is_boolean(value.type) else value
