@@ -1,6 +1,6 @@
 """Run the chosen stages of a pipeline in order, as the only run on its `out`.
 
-request -> models, owner of `out` -> claim -> inputs -> for each stage: build, run_stage
+request -> models, columns, owner of `out` -> claim -> inputs -> for each stage: build, run_stage
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from curate.core.lock import claim_out
 from curate.core.store import PARTIAL
 from pipelines.inputs import open_input
 from pipelines.inspect import CONFIG_FILE, RUN_FILE
+from pipelines.measurable import check_measurable
 from pipelines.plan import check_inputs
 from pipelines.progress import LiveFile, MetricsFile, Together
 from pipelines.request import Request, build_stage, find_models
@@ -37,11 +38,13 @@ def run_request(
         prepare: called once `out` is owned and the inputs are checked.
 
     Raises:
-        CurateError: bad input, an `out` in use, an input stage that is not done, a failed stage.
+        CurateError: bad input, a filter without its columns, an `out` in use, an input stage that
+            is not done, a failed stage.
     """
     for name in request.chosen:
         # a missing pack is said now, not an hour later
         find_models(name, request.config.models, request.config.models_folder)
+    check_measurable(request)
     check_owner(request)
     reports: list[StageReport] = []
     with naming_hopeless(request.out.url), claim_out(request.out) as claim:

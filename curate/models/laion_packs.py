@@ -12,8 +12,9 @@ too large and are read from `models_folder=DIR`:
                                 watermark_model_v1.pt DIR/watermark.safetensors`
 
 The packs differ in the main model, whose numbers are in the columns clip.*: LAION thresholds the
-similarity of B/32 (0.28 and 0.30), DataComp's best filter that of L/14. The other model is beside
-it (clip_l14.*, clip_b32.*). A head finds the columns of the model it was trained on by itself.
+similarity of B/32 (0.28 and 0.30), DataComp's best filter that of L/14. Scales differ, so in both
+packs each model's numbers stand under its own name too, clip_b32.* and clip_l14.*: thresholds made
+for one model judge those. A head finds the columns of the model it was trained on by itself.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def laion_pack(folder: Path) -> dict[str, ModelRef]:
     Raises:
         ModelError: the folder of a CLIP model is missing.
     """
-    return {"image_text": _clip(folder, B32), "clip_l14": _clip(folder, L14), **_heads(folder)}
+    return {"image_text": _clip(folder, B32), **_by_name(folder), **_heads(folder)}
 
 
 def datacomp_pack(folder: Path) -> dict[str, ModelRef]:
@@ -42,7 +43,12 @@ def datacomp_pack(folder: Path) -> dict[str, ModelRef]:
     Raises:
         ModelError: the folder of a CLIP model is missing.
     """
-    return {"image_text": _clip(folder, L14), "clip_b32": _clip(folder, B32), **_heads(folder)}
+    return {"image_text": _clip(folder, L14), **_by_name(folder), **_heads(folder)}
+
+
+def _by_name(folder: Path) -> dict[str, ModelRef]:
+    """Give both models under their own names; annotate runs none twice (clip_copy.py)."""
+    return {"clip_b32": _clip(folder, B32), "clip_l14": _clip(folder, L14)}
 
 
 def _clip(folder: Path, name: str) -> ModelRef:

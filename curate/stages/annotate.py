@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 
+from curate.annotators.clip_copy import copy_repeated
 from curate.annotators.table import (
     ANNOTATORS,
     HASH_SPECS,
@@ -120,7 +121,8 @@ class AnnotateStage(MapStage[AnnotateConfig]):
             device=self.config.device,
             threads=self.config.threads,
         )
-        self.annotators = [build_annotator(name, self.models, options) for name in names]
+        built = [build_annotator(name, self.models, options) for name in names]
+        self.annotators = copy_repeated(built, self.models)
         for annotator in self.annotators:
             annotator.setup()
             self._check_reads(annotator, names)

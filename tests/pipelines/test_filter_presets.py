@@ -23,11 +23,11 @@ from pipelines.request import filter_preset_names, parse_request
 SOURCES: dict[str, dict[str, Any]] = {
     "laion5b": {  # arXiv 2210.08402, 3.1: 5 characters, 5 KB, 0.28 English, 0.26 all others
         "caption_characters": (5, None), "bytes": (5000, None),
-        "similarity": (0.26, None), "by_language": {"en": 0.28}, "column": "clip.similarity",
+        "similarity": (0.26, None), "by_language": {"en": 0.28}, "column": "clip_b32.similarity",
     },
     "laion400m": {  # arXiv 2111.02114, 2.1.1: 5 characters, 5 KB, 0.3; English by cld3
         "caption_characters": (5, None), "bytes": (5000, None), "similarity": (0.3, None),
-        "language": ["en"], "column": "clip.similarity",
+        "language": ["en"], "column": "clip_b32.similarity",
     },
     "laion_aesthetics": {  # laion-aesthetic.md: pwatermark < 0.8, punsafe < 0.5, score > 7
         "watermark": (None, 0.8), "nsfw": (None, 0.5), "aesthetic": (7, None),
@@ -70,7 +70,7 @@ def test_a_preset_has_the_thresholds_of_its_source(name: str) -> None:
 
 
 def test_models_of_two_scales_never_share_a_threshold() -> None:
-    b32 = Bounds(min=0.26, by_language={"en": 0.28}, column="clip.similarity")
+    b32 = Bounds(min=0.26, by_language={"en": 0.28}, column="clip_b32.similarity")
     l14 = Bounds(top_frac=0.3, by_language={"en": None}, column="clip_l14.similarity")
     both = parse_request(["filter_preset=laion5b,datacomp_clip30"]).config.filter
     assert both.similarity == l14

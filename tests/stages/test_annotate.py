@@ -12,6 +12,7 @@ from PIL import Image
 from curate.core.errors import ConfigError
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
+from curate.models.packs import load_pack
 from curate.stages.annotate import AnnotateConfig
 from pipelines.request import parse_request
 from pipelines.run import run_request
@@ -85,3 +86,19 @@ def test_options_that_would_be_ignored_are_refused(options: dict[str, Any], mess
     with pytest.raises(ConfigError) as caught:
         AnnotateConfig(**options)
     assert message in str(caught.value)
+
+
+def test_a_model_of_two_names_fills_the_columns_of_both(pictures: Path, tmp_path: Path) -> None:
+    clip = load_pack("toy")["image_text"].paths[0]
+    pack = tmp_path / "pack.yaml"
+    pack.write_text(f"base: toy\nclip_own: {{kind: open_clip, paths: ['{clip}']}}\n")
+    names = "annotate.annotators=[clip_own,clip,aesthetic]"
+    table, metadata = annotate(pictures, tmp_path / "out", names, f"models={pack}")
+    assert table["clip_own.similarity"].equals(table["clip.similarity"])
+    assert table["clip_own.image_embedding"].equals(table["clip.image_embedding"])
+    assert table["clip.similarity"].null_count == 0
+    for fact in ("kind", "digest", "model", "precision"):
+        assert (
+            metadata[f"annotate.clip_own.{fact}".encode()]
+            == (metadata[f"annotate.clip.{fact}".encode()])
+        )
