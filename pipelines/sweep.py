@@ -28,6 +28,7 @@ from curate.core.store import Store
 from curate.stages.filtering.columns import LANGUAGE, find_ok, find_places, read_columns
 from curate.stages.filtering.config import Bounds, FilterConfig
 from curate.stages.filtering.cuts import ALL, Cuts, columns_of_tops, find_cuts, split_scores
+from curate.stages.filtering.precision import in_precision_of
 from curate.stages.filtering.quantiles import Group
 from curate.stages.filtering.rules import RULES
 from curate.stages.filtering.rules_in_force import RuleInForce, columns_of, put_in_force
@@ -88,7 +89,9 @@ class _Opened:
             return _place_by_share(axis, scores, table, cuts[axis.rule])
         strictest = len(axis.thresholds) - 1 if axis.strictest_last else 0
         concerned = _concerns(axis, list(self.bounds[axis.rule].languages()), table)
-        return np.where(concerned, _place_scores(axis, scores), strictest)
+        kind = table.schema.field(self.opened[axis.rule].column).type
+        thresholds = in_precision_of(kind, axis.thresholds)
+        return np.where(concerned, _place_scores(axis, thresholds, scores), strictest)
 
 
 def sweep(out: Store, arguments: Sequence[str]) -> Sweep:
@@ -199,15 +202,17 @@ def _bounds(config: FilterConfig, rule: str) -> Bounds:
     return getattr(config, rule)
 
 
-def _place_scores(axis: Axis, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+def _place_scores(
+    axis: Axis, thresholds: NDArray[np.float64], scores: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """Give the index of the strictest threshold that each score passes, outside if it passes none.
 
     Thresholds ascend: the strictest `min` passed is the last one <= score, the strictest `max`
     passed the first one >= score. Both are inclusive, as in `ScoreRule`.
     """
     if axis.strictest_last:
-        return np.searchsorted(axis.thresholds, scores, side="right") - 1  # -1: none
-    return np.searchsorted(axis.thresholds, scores, side="left")  # len(thresholds): none
+        return np.searchsorted(thresholds, scores, side="right") - 1  # -1: none
+    return np.searchsorted(thresholds, scores, side="left")  # len(thresholds): none
 
 
 def _concerns(axis: Axis, codes: Sequence[str], table: pa.Table) -> NDArray[np.bool_]:

@@ -77,6 +77,19 @@ def test_bounds_are_inclusive_at_both_ends() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_bounds_are_inclusive_in_the_precision_of_the_column(kind: pa.DataType) -> None:
+    values = [0.1, 0.2, 0.3, 0.7]
+    table = pa.table({"nsfw.score": pa.array(values, kind), "language.code": ["en"] * 4})
+    for end in values:
+        upper = score_rule("nsfw", Bounds(max=end), {}).judge(table)
+        assert upper.tolist() == [PASSED if value <= end else OUTSIDE for value in values]
+        lower = score_rule("nsfw", Bounds(min=end), {}).judge(table)
+        assert lower.tolist() == [PASSED if value >= end else OUTSIDE for value in values]
+        of_language = score_rule("nsfw", Bounds(by_language={"en": end}), {}).judge(table)
+        assert of_language.tolist() == upper.tolist()
+
+
 def test_an_open_end_bounds_nothing() -> None:
     assert outcomes([-1.0, -np.inf, 1.0], Bounds(max=0.5)) == [PASSED, PASSED, OUTSIDE]
 

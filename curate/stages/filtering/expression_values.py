@@ -3,6 +3,9 @@
 Logic has three values: what was not measured is null, null is never true, `null and False` is False
 and `null or True` is True (Kleene, as in SQL). A quotient that is not finite, as 1 / 0, is null.
 
+A constant that is held against a column in single precision is rounded to it, as thresholds of
+rules are; arithmetic is in double precision.
+
 What a source said (`fields.NAME`) is a text where it is held against texts, else a number; two of
 them are equal as texts. What cannot be read so is null.
 """
@@ -28,6 +31,7 @@ from curate.stages.filtering.expression import (
     constant_value,
     dotted_name,
 )
+from curate.stages.filtering.precision import in_precision_of
 from curate.stages.filtering.source_fields import SAID, said_numbers, said_texts
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
@@ -87,7 +91,7 @@ def _sign(node: Any, table: pa.Table) -> Any:
 
 
 def _arithmetic(node: Any, table: pa.Table) -> Any:
-    sides = [_number(node.left, table), _number(node.right, table)]
+    sides = [_number(side, table).cast(pa.float64()) for side in (node.left, node.right)]
     result = pc.call_function(ARITHMETIC[type(node.op)], sides)
     return pc.if_else(pc.is_finite(result), result, pa.scalar(None, pa.float64()))
 
@@ -124,8 +128,16 @@ def _compare(operator: ast.cmpop, left: Any, right: Any, node: ast.expr) -> Any:
         if not isinstance(operator, ast.Eq | ast.NotEq):
             raise _misfit(node, "texts have no order (use ==, != or in)")
         return pc.call_function(COMPARISONS[type(operator)], [left, right])
-    sides = [_as_number(side, node) for side in (left, right)]
+    first, second = (_as_number(side, node) for side in (left, right))
+    sides = [_in_precision_of(second, first), _in_precision_of(first, second)]
     return pc.call_function(COMPARISONS[type(operator)], sides)
+
+
+def _in_precision_of(other: Any, value: Any) -> Any:
+    """Round a constant to what the column that it is held against can hold."""
+    if not isinstance(value, pa.Scalar) or not value.is_valid:
+        return value
+    return pa.scalar(float(in_precision_of(other.type, [value.as_py()])[0]))
 
 
 def _read_alike(operator: ast.cmpop, left: Any, right: Any) -> tuple[Any, Any]:
@@ -149,13 +161,15 @@ def _is_in(value: Any, node: Any) -> Any:
     if isinstance(wanted[0], str) != pa.types.is_string(value.type):
         raise _misfit(node, "texts compare with texts and numbers with numbers")
     if not isinstance(wanted[0], str):
-        value, wanted = _as_number(value, node), [float(item) for item in wanted]
+        value = _as_number(value, node)
+        wanted = in_precision_of(value.type, [float(item) for item in wanted])
+        value = value.cast(pa.float64())
     found = pc.is_in(value, options=SetLookupOptions(value_set=pa.array(wanted)))
     return pc.if_else(pc.is_valid(value), found, pa.scalar(None, pa.bool_()))
 
 
 def _read(column: pa.ChunkedArray, node: ast.expr) -> Any:
-    """Give a column as texts, truths or numbers; NaN becomes null."""
+    """Give a column as texts, truths, numbers or what a source said; NaN becomes null."""
     kind = column.type
     if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string())
@@ -164,8 +178,9 @@ def _read(column: pa.ChunkedArray, node: ast.expr) -> Any:
     if pa.types.is_null(kind):  # nothing was measured, so that it is of any kind
         return column.cast(SAID)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        number = column.cast(pa.float64(), safe=False)
-        return pc.if_else(pc.is_nan(number), pa.scalar(None, pa.float64()), number)
+        is_single = kind == pa.float32()  # constants must know; all else is judged in double
+        number = column if is_single else column.cast(pa.float64(), safe=False)
+        return pc.if_else(pc.is_nan(number), pa.scalar(None, number.type), number)
     raise _misfit(node, f"columns must hold numbers, texts or truths, not {kind}")
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from curate.stages.filtering.columns import LANGUAGE, find_places, score_values
 from curate.stages.filtering.config import Bounds
 from curate.stages.filtering.cuts import ALL, column_judged
+from curate.stages.filtering.precision import in_precision_of
 from curate.stages.filtering.rules import RULES
 
 # What a rule says of a row.
@@ -41,7 +42,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRule:
-    """Hold a number against thresholds, both ends inclusive.
+    """Hold a number against thresholds, both ends inclusive, in the precision of the column.
 
     Args:
         column: of the score.
@@ -80,12 +81,13 @@ class ScoreRule:
         Returns:
             Two numbers, or two arrays [N] where they hang on the language; NaN where it is unknown.
         """
-        if not self.needs_language:
-            return self.other.low, self.other.high
-        places = self._places(table)
+        kind = table.schema.field(self.column).type
         limits = self.limits()
-        low = np.array([*(limit.low for limit in limits), np.nan])
-        high = np.array([*(limit.high for limit in limits), np.nan])
+        low = in_precision_of(kind, [*(limit.low for limit in limits), np.nan])
+        high = in_precision_of(kind, [*(limit.high for limit in limits), np.nan])
+        if not self.needs_language:
+            return low[-2], high[-2]
+        places = self._places(table)
         return low[places], high[places]
 
     def limits(self) -> list[Limit]:

@@ -85,6 +85,17 @@ def test_random_arithmetic_equals_numpy() -> None:
     assert evaluate(parse_expression(text), table).to_pylist() == expected.tolist()
 
 
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+@pytest.mark.parametrize("value", [0.1, 0.2, 0.3, 0.7])
+def test_a_constant_has_the_precision_of_its_column(value: float, kind: pa.DataType) -> None:
+    table = pa.table({"a.x": pa.array([value], kind)})
+    for text in ("a.x <= {}", "a.x >= {}", "a.x == {}", "{} <= a.x <= {}", "a.x in [{}]",
+                 "-a.x == -{}", "not a.x < {}", "not a.x > {}", "a.x < 1e300",
+                 "not a.x in [1e300]"):  # fmt: skip
+        condition = text.replace("{}", str(value))
+        assert evaluate(parse_expression(condition), table).to_pylist() == [True], condition
+
+
 def test_an_empty_table_gives_no_rows() -> None:
     assert evaluate(parse_expression("width > 1 and True"), TABLE.slice(0, 0)).to_pylist() == []
 
