@@ -19,7 +19,13 @@ from yarl import URL
 from curate.core.errors import SampleError, StageError
 from curate.sources.fetching.bodies import Body, Inflater
 from curate.sources.fetching.fetch_config import FetchConfig
-from curate.sources.fetching.resolver import DnsCache, RefusedAddress, Resolve, make_connector
+from curate.sources.fetching.resolver import (
+    DnsCache,
+    RefusedAddress,
+    Resolve,
+    VettingResolver,
+    make_connector,
+)
 
 _READ_BYTES = 2**18  # chosen by us: what an event loop reads from a socket at once
 _OUT_OF_MEANS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -153,11 +159,11 @@ async def open_exchange(
         lookup: what asks the system for a name.
         cache: names looked up so far.
     """
-    connector = make_connector(
-        lookup, cache, allow_private=config.allow_private, proxied=bool(config.proxy)
-    )
+    # Behind a proxy all connections go to it, wherever the user has it.
+    is_free = config.allow_private or bool(config.proxy)
+    resolver = VettingResolver(lookup, cache, allow_private=is_free)
     session = aiohttp.ClientSession(
-        connector=connector,
+        connector=make_connector(resolver),
         headers=_headers(config),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # Inflater does it within bounds
@@ -167,8 +173,11 @@ async def open_exchange(
         proxy=config.proxy or None,
         read_bufsize=_READ_BYTES,
     )
-    async with session:
-        yield Exchange(session, config)
+    try:
+        async with session:
+            yield Exchange(session, config)
+    finally:
+        await resolver.close()  # aiohttp closes only a resolver that it made
 
 
 async def _pieces(response: aiohttp.ClientResponse, max_bytes: int) -> AsyncGenerator[bytes]:

@@ -74,10 +74,12 @@ class VettingResolver(AbstractResolver):
         lookup: what asks the system.
         cache: answers so far.
         allow_private: skip the vetting.
+
+    Close it after use: it has threads.
     """
 
     def __init__(self, lookup: Resolve, cache: DnsCache, *, allow_private: bool) -> None:
-        self._lookup, self._cache, self._allow_private = lookup, cache, allow_private
+        self._lookup, self._cache, self.allow_private = lookup, cache, allow_private
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="dns")
         self._asked: dict[str, asyncio.Future[tuple[str, ...]]] = {}
 
@@ -95,7 +97,7 @@ class VettingResolver(AbstractResolver):
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
         for text in addresses:
             kind = kind_of_address(address_of(text))
-            if kind and not self._allow_private:
+            if kind and not self.allow_private:
                 raise SampleError("private_address", f"host resolves to a {kind} address")
         return [_result(host, text, port) for text in addresses]
 
@@ -158,24 +160,14 @@ def open_public_socket(info: Any) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-def make_connector(
-    lookup: Resolve, cache: DnsCache, *, allow_private: bool, proxied: bool
-) -> aiohttp.TCPConnector:
-    """Make the connector of one session.
-
-    Args:
-        lookup: what asks the system for a name.
-        cache: answers so far.
-        allow_private: connect to any address.
-        proxied: all connections go to the proxy that the user named, wherever that is.
-    """
-    is_free = allow_private or proxied
+def make_connector(resolver: VettingResolver) -> aiohttp.TCPConnector:
+    """Make the connector of one session, as strict as its resolver; whoever made that closes it."""
     return aiohttp.TCPConnector(
         limit=0,  # hosts.py holds the limits: a wait for a turn must not count as the host's
         keepalive_timeout=_KEEP_ALIVE_S,
         use_dns_cache=False,
-        resolver=VettingResolver(lookup, cache, allow_private=is_free),
-        socket_factory=None if is_free else open_public_socket,
+        resolver=resolver,
+        socket_factory=None if resolver.allow_private else open_public_socket,
     )
 
 

@@ -11,6 +11,7 @@ import gzip
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -39,8 +40,8 @@ from curate.sources.fetching.vetted_fetcher import VettedFetcher
 PICTURE = b"\xff\xd8\xff" + bytes(1000)
 HEAD = b"HTTP/1.1 200 OK\r\n"
 GZIP_HEAD = HEAD + b"Content-Encoding: gzip\r\n\r\n"
-EMPTY_BLOCKS = gzip.compress(b"")[:10] + bytes.fromhex("000000ffff") * 200_000
-"""A gzip header and stored deflate blocks of no bytes: 1 MB that hold nothing, without end."""
+EMPTY_BLOCKS = gzip.compress(b"")[:10] + bytes.fromhex("000000ffff") * 120_000
+"""A gzip header and stored deflate blocks of no bytes: 600 kB that hold nothing, without end."""
 
 
 def config(**changes: Any) -> IngestConfig:
@@ -191,6 +192,23 @@ def test_a_proxy_that_is_away_stops_the_run(tmp_path: Path) -> None:
         fetch(["http://pics.test/a"], tmp_path, proxy=f"http://127.0.0.1:{port}")
 
 
+def test_the_threads_that_look_names_up_end_with_their_task(tmp_path: Path) -> None:
+    """An error's traceback holds the connector; one that waits to be told must cost no thread."""
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        proxy = f"http://proxy.test:{free.getsockname()[1]}"
+    errors: list[pytest.ExceptionInfo[StageError]] = []
+    for _ in range(3):
+        with pytest.raises(StageError) as caught:
+            fetch(["http://pics.test/a"], tmp_path, proxy=proxy)
+        errors.append(caught)
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(timeout=1)
+    assert [thread.name for thread in left if thread.is_alive()] == []
+    assert len(errors) == 3
+
+
 @routes(a=reply(PICTURE))
 def test_a_name_is_looked_up_once_for_many_rows_and_tasks(server: Server, tmp_path: Path) -> None:
     asked: list[str] = []
@@ -240,7 +258,7 @@ def test_a_drip_ends_at_the_deadline_and_silence_before(server: Server, tmp_path
     cut=reply(gzip.compress(PICTURE)[:-5], 200, ("Content-Encoding", "gzip")),
     broken=reply(b"not gzip at all", 200, ("Content-Encoding", "gzip")),
     brotli=reply(PICTURE, 200, ("Content-Encoding", "br")),
-    tail=after_head(GZIP_HEAD + gzip.compress(PICTURE), drip(bytes(2**16), 0.01)),
+    tail=after_head(GZIP_HEAD + gzip.compress(PICTURE), drip(b"x", 0.05)),
     hollow=after_head(GZIP_HEAD, EMPTY_BLOCKS),
     short=after_head(HEAD + b"Content-Length: 1000\r\nConnection: close\r\n\r\nabc", b""),
     lying=after_head(HEAD + b"Content-Length: 3\r\n\r\nabcdef", b""),
@@ -437,9 +455,7 @@ def test_a_host_that_is_down_is_given_up_alike_at_any_concurrency(
             "robots_unreachable",
         ),
         (
-            after_head(
-                GZIP_HEAD + gzip.compress(b"User-agent: *\nDisallow: /p"), drip(bytes(9999), 0.01)
-            ),
+            after_head(GZIP_HEAD + gzip.compress(b"User-agent: *\nDisallow: /p"), drip(b"x", 0.05)),
             "robots",
         ),
         (redirect("/r1"), "robots"),
