@@ -1,6 +1,7 @@
 """Take samples out of a run for good: out of ingest, and out of everything made from it.
 
-    FILE -> keys of ingest's rows -> tombstones, written while the run is owned
+    FILE -> keys of ingest's rows -> and of rows that repeat them
+         -> tombstones, written while the run is owned
          -> ingest and the stages that are done run again: ingest copies its shards without the
             samples, every later stage redoes the shards that held them
          -> stages that are not at their end, or read one that is not, lose those shards
@@ -15,9 +16,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute
 
 from curate.core.errors import ConfigError, DataError
 from curate.core.manifest import SUMMARY, finished_shards
@@ -35,6 +37,7 @@ WAYS: tuple[By, ...] = ("keys", "urls", "hashes")
 LEARNT = ("train", "sample", "evaluate")
 """Stages that hold no sample, only what was learnt from them."""
 
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 _PIXELS = "hashes.sha256_pixels"
 
 
@@ -43,7 +46,7 @@ class Takedown:
     """Say what a takedown will do.
 
     Args:
-        keys: of the samples it takes out.
+        keys: of the samples it takes out, those that repeat their URL and caption too.
         places: (key, ingest shard) of each, helper shards included.
         unmatched: how many values of the file met no sample.
         learnt: stages whose model or numbers came from the samples.
@@ -87,21 +90,21 @@ def plan_takedown(out: Store, by: By, path: Path) -> Takedown:
     """
     wanted = _read_values(by, path)
     stages = read_run(out)["stages"]
-    places, met = _find(out, by, wanted)
-    keys = frozenset(key for key, _ in places)
-    if not keys:
+    found, met = _find(out, by, wanted)
+    if not found:
         raise DataError(
             f"{path}: must name samples of {out.url}, got none of {len(wanted)} {by} there; "
             "check out= and the file"
         )
+    places = _with_repeats(out, found)
     request = _request_again(out, stages)
     there = [name for name in STAGES if finished_shards(out.child(name))]
     # Models trained before are read by the report as they are.
     config = dataclasses.replace(request.config, keep_stale=True, retry_failed=False)
     return Takedown(
         by=by,
-        keys=keys,
-        places=places | _find_helpers(out, keys),
+        keys=frozenset(key for key, _ in places),
+        places=places,
         unmatched=len(wanted - met),
         learnt=tuple(name for name in there if name in LEARNT),
         unfinished=tuple(name for name in there if name not in (*request.chosen, *LEARNT)),
@@ -152,16 +155,36 @@ def _find(
     return frozenset(places), met
 
 
-def _find_helpers(out: Store, keys: frozenset[str]) -> frozenset[tuple[str, str]]:
-    """Give (key, helper shard) of the links that ingest keeps of a crawl."""
-    ingested = ShardSet(out.child("ingest"))
-    helpers = [name for name in finished_shards(ingested.store) if name.startswith("_")]
+def _with_repeats(out: Store, found: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Give (key, shard) of all rows that say what a found one does, links of a crawl too.
+
+    A row that repeats another has its URL and caption under a key of its own.
+    """
+    ingested, keys = ShardSet(out.child("ingest")), {key for key, _ in found}
+    meant = {
+        (url, caption)
+        for shard in sorted({shard for _, shard in found})
+        for _, url, caption in _links(ingested, shard, keys, ())
+        if url
+    }
+    urls = {url for url, _ in meant}
     return frozenset(
         (key, shard)
-        for shard in helpers
-        for key in ingested.table(shard, [KEY])[KEY].to_pylist()
-        if key in keys
+        for shard in finished_shards(ingested.store)  # helper shards too
+        for key, url, caption in _links(ingested, shard, keys, urls)
+        if key in keys or (url, caption) in meant
     )
+
+
+def _links(
+    ingested: ShardSet, shard: str, keys: Collection[str], urls: Collection[str]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield key, URL and caption of the rows with one of the keys or URLs."""
+    table = ingested.table(shard, [KEY, "url", "caption"])
+    has_key = pc.is_in(table[KEY], pa.array(sorted(keys), pa.string()))
+    has_url = pc.is_in(table["url"], pa.array(sorted(urls), pa.string()))
+    rows = table.filter(pc.or_(has_key, has_url))
+    yield from zip(*(rows[name].to_pylist() for name in (KEY, "url", "caption")), strict=True)
 
 
 def _values(out: Store, by: By) -> Iterator[tuple[str, str | None, str]]:

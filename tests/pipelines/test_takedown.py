@@ -18,6 +18,7 @@ from curate.core.tombstones import add_tombstones, read_tombstones
 from pipelines.request import parse_request
 from pipelines.run import run_request
 from pipelines.takedown import Takedown, plan_takedown
+from tests.sources.crawls.crawl_files import html, make_warc
 
 CURATION = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket", "encode")
 
@@ -155,6 +156,43 @@ def test_a_shard_of_an_earlier_cut_goes_too(folder: Path) -> None:
     (folder / "out" / "annotate" / "stage.json").unlink()
     take_down(folder, "keys", key)
     assert key not in rows(folder, "annotate")
+
+
+def ingest_only(folder: Path, name: str) -> None:
+    arguments = [f"input={folder / name}", f"out={folder / 'out'}", "ingest.shard_size=2"]
+    run_request(parse_request(["stages=[ingest]", "engine=inline", *arguments]), Silent())
+
+
+def test_rows_that_repeat_a_url_and_caption_go_with_it(tmp_path: Path) -> None:
+    lines = ["url,caption", "ftp://a.test/1.png,mine"]
+    lines += ["ftp://a.test/2.png,mine", "ftp://a.test/1.png,other", "ftp://a.test/1.png,mine"]
+    (tmp_path / "urls.csv").write_text("\n".join([*lines, ",mine", ",mine"]) + "\n")
+    ingest_only(tmp_path, "urls.csv")
+    before = sorted(rows(tmp_path, "ingest").values(), key=lambda row: row["row"])
+    take_down(tmp_path, "keys", before[3]["key"])
+    take_down(tmp_path, "keys", before[4]["key"])  # a row without a URL repeats none
+    after = sorted(rows(tmp_path, "ingest").values(), key=lambda row: row["row"])
+    assert [row["row"] for row in after if row["status"] == "taken_down"] == [0, 3, 4]
+    assert [row["url"] for row in after[1:3]] == ["ftp://a.test/2.png", "ftp://a.test/1.png"]
+
+
+@pytest.mark.parametrize("status", ["repeated_row", "private_address"])
+def test_a_link_goes_from_every_file_of_a_crawl(tmp_path: Path, status: str) -> None:
+    image = "<img src=http://127.0.0.1/0.png alt=secret><img src=http://127.0.0.1/1.png alt=other>"
+    (tmp_path / "crawl").mkdir()
+    for name in "abc":
+        page = make_warc([html(f"http://{name}.test/", image)])
+        (tmp_path / "crawl" / f"{name}.warc.gz").write_bytes(page)
+    ingest_only(tmp_path, "crawl")
+    before = rows(tmp_path, "ingest")
+    meant = {key: row for key, row in before.items() if row["caption"] == "secret"}
+    take_down(tmp_path, "keys", next(k for k, row in meant.items() if row["status"] == status))
+    after = rows(tmp_path, "ingest")
+    assert {k for k, row in after.items() if row["status"] == "taken_down"} == meant.keys()
+    assert len(meant) == 3 and {k for k in after if after[k]["caption"]} == before.keys() - meant
+    for number in range(3):
+        links = ShardSet(tmp_path / "out" / "ingest").table(f"_links-{number:05d}")
+        assert set(links["caption"].to_pylist()) == {None, "other"}
 
 
 def test_two_takedowns_add_up(folder: Path) -> None:
