@@ -25,7 +25,13 @@ from curate.core.errors import ConfigError, DataError, StageError
 from curate.core.manifest import SUMMARY
 from curate.core.shard import ShardSet
 from curate.core.store import Store
-from curate.stages.filtering.columns import LANGUAGE, find_ok, find_places, read_columns
+from curate.stages.filtering.columns import (
+    LANGUAGE,
+    find_ok,
+    find_places,
+    read_columns,
+    shards_of_all,
+)
 from curate.stages.filtering.config import Bounds, FilterConfig
 from curate.stages.filtering.cuts import ALL, Cuts, columns_of_tops, find_cuts, split_scores
 from curate.stages.filtering.precision import in_precision_of
@@ -117,7 +123,7 @@ def sweep(out: Store, arguments: Sequence[str]) -> Sweep:
 def _count(
     axes: tuple[Axis, ...], config: FilterConfig, run_cuts: Cuts, inputs: Mapping[str, ShardSet]
 ) -> Sweep:
-    shards = inputs["annotate"].shards()
+    shards = shards_of_all(inputs)
     cuts = _find_swept_cuts(axes, config, inputs, shards)
     run_rules = put_in_force(config, run_cuts)
     alone = {axis.key: _open(config, run_cuts, [axis]) for axis in axes}

@@ -29,7 +29,7 @@ from curate.core.batches import batched
 from curate.core.manifest import Task
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.filtering.columns import read_columns, stage_of
+from curate.stages.filtering.columns import read_columns, shards_of_all, stage_of
 from curate.stages.filtering.config import FilterConfig
 from curate.stages.filtering.cuts import (
     Cuts,
@@ -102,16 +102,14 @@ class FilterStage(Stage[FilterConfig]):
 
     def _inputs_by_shard(self) -> dict[str, dict[str, str]]:
         """Give the digests that a shard's verdicts hang on: those of the stages that rules read."""
-        read = {stage_of(column) for column in columns_of(put_in_force(self.config, {}))}
-        inputs = self.inputs["annotate"].all_digests(".parquet")
-        for name, shards in self.inputs.items():
-            if name in read - {"annotate"}:
-                others = shards.all_digests(".parquet")
-                inputs = {s: {**own, **others[s]} for s, own in inputs.items() if s in others}
-            elif name != "annotate":  # what a stage lacks is left out, whether it is read or not
-                there = set(shards.shards())
-                inputs = {shard: own for shard, own in inputs.items() if shard in there}
-        return inputs
+        read = {"annotate", *map(stage_of, columns_of(put_in_force(self.config, {})))}
+        digests = [
+            shards.all_digests(".parquet") for name, shards in self.inputs.items() if name in read
+        ]
+        return {
+            shard: {name: digest for own in digests for name, digest in own[shard].items()}
+            for shard in shards_of_all(self.inputs)
+        }
 
     def _score_tasks(self, inputs: Mapping[str, Mapping[str, str]]) -> list[Task]:
         groups = batched(list(inputs), SHARDS_AT_ONCE)

@@ -279,10 +279,36 @@ def run_filter(out: Path, table: pa.Table, config: FilterConfig) -> None:
     size = -(-table.num_rows // 3)
     for index in range(3):
         finish(out / "annotate", f"{index:05d}", table.slice(index * size, size))
-    own = ShardSet(out / "filter")
-    stage = FilterStage(config, {"annotate": ShardSet(out / "annotate")}, {}, 0, own=own)
+    run_over(out, ["annotate"], config)
+
+
+def run_over(out: Path, names: Sequence[str], config: FilterConfig) -> None:
+    """Run filter over what some stages have finished."""
+    inputs = {name: ShardSet(out / name) for name in names}
+    stage = FilterStage(config, inputs, {}, 0, own=ShardSet(out / "filter"))
     run_stage(stage, Output(store=LocalStore(out / "filter")), InlineExecutor(), Silent())
-    (out / RUN_FILE).write_text(json.dumps({"pipeline": "base", "stages": ["annotate", "filter"]}))
+    (out / RUN_FILE).write_text(json.dumps({"pipeline": "base", "stages": [*names, "filter"]}))
+
+
+def test_a_shard_that_a_stage_lacks_is_left_out_as_filter_leaves_it_out(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "key": [make_key("a"), make_key("b")],
+            "status": [OK, OK],
+            "bytes": [1, 9],
+            "nsfw.score": [0.0, 1.0],
+        }
+    )
+    for shard in ("00000", "00001", "00002"):
+        finish(tmp_path / "annotate", shard, table)
+    for shard in ("00000", "00002", "00003"):
+        finish(tmp_path / "ingest", shard, table)
+    run_over(tmp_path, ["annotate", "ingest"], FilterConfig(nsfw=Bounds(top_frac=0.5)))
+    found = sweep(LocalStore(tmp_path), ["filter.bytes.min=1,5", "filter.nsfw.top_frac=0.5,1"])
+    assert ShardSet(tmp_path / "filter").shards() == ["00000", "00002"]
+    assert (found.num_samples, found.num_kept) == (4, 2)
+    assert found.kept["filter.bytes.min"].tolist() == [2, 0]
+    assert found.combinations.tolist() == [[2, 4], [0, 2]]
 
 
 class Silent:

@@ -72,6 +72,12 @@ def is_known_of_ingest(column: str) -> bool:
     return column in DERIVED or column in INGEST_SCHEMA.names or column.startswith(FIELDS)
 
 
+def shards_of_all(inputs: Mapping[str, ShardSet]) -> list[str]:
+    """Name the shards that all inputs have, sorted; what one lacks is left out, read or not."""
+    first, *others = (shards.shards() for shards in inputs.values())
+    return sorted(set(first).intersection(*others))
+
+
 def read_columns(inputs: Mapping[str, ShardSet], shard: str, wanted: Mapping[str, str]) -> pa.Table:
     """Read key, status and the wanted columns of a shard.
 
