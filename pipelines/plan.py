@@ -13,6 +13,7 @@ from curate.core.shard import ShardSet
 from curate.core.stage import plan_wave
 from curate.core.store import open_store
 from pipelines.config import RunConfig
+from pipelines.measurable import check_measurable
 from pipelines.request import Request, build_stage, reads_of
 from pipelines.table import STAGES
 
@@ -43,9 +44,14 @@ class StagePlan:
 
 
 def plan_request(request: Request) -> list[StagePlan]:
-    """Plan every chosen stage, without running anything."""
+    """Plan every chosen stage, without running anything.
+
+    Raises:
+        ConfigError: the run would be refused, for its filter judges what nobody measures.
+    """
     from pipelines.inputs import describe_input
 
+    check_measurable(request)
     config = describe_input(request.config)
     plans: dict[str, StagePlan] = {}
     for name in [name for name in STAGES if name in request.config.stages]:

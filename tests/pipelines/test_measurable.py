@@ -9,6 +9,7 @@ import pytest
 
 from curate.core.errors import ConfigError
 from pipelines.measurable import check_measurable
+from pipelines.plan import plan_request
 from pipelines.request import parse_request
 from pipelines.run import run_request
 
@@ -37,6 +38,8 @@ def test_a_threshold_of_another_clip_ends_the_run_at_once(
         "choose another models= or switch filter.similarity off"
     )
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="cannot measure"):
+        plan_request(parse_request([*call, f"filter_preset={preset}"]))
 
 
 @pytest.mark.parametrize("pack", ["laion", "datacomp"])
