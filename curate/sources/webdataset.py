@@ -30,6 +30,7 @@ from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.core.store import Store
 from curate.sources.files import facts_of, place_of
+from curate.sources.nesting import nests_too_deeply
 from curate.sources.table import PICTURE_SUFFIXES, RawSample
 from curate.sources.tar_index import (
     Member,
@@ -164,7 +165,9 @@ def _fields(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
         json.dumps(value, ensure_ascii=False).encode()  # lone surrogates
     except (ValueError, RecursionError):  # a broken .json costs its fields, not the sample
         return {}, {"source.json": data}
-    return (value, {}) if isinstance(value, dict) else ({}, {"source.json": data})
+    if not isinstance(value, dict) or nests_too_deeply(value):
+        return {}, {"source.json": data}
+    return value, {}
 
 
 def _refuse_constant(name: str) -> None:

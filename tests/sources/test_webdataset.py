@@ -148,8 +148,11 @@ def test_pickles_pass_as_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"[1, 2]", b'{"a": NaN}', b'{"a": "\\ud800"}', b"\xff\xfe", b'{"a":' * 100_000, b"7", b"null"],
-)
+    [
+        b"[1, 2]", b'{"a": NaN}', b'{"a": "\\ud800"}', b"\xff\xfe", b"7", b"null",
+        b'{"a":' * 100_000, b'{"a":' * 900 + b"1" + b"}" * 900, b'{"a":' * 101 + b"1" + b"}" * 101,
+    ],
+)  # fmt: skip
 def test_json_that_is_no_plain_object_stays_as_it_is(tmp_path: Path, text: bytes) -> None:
     (sample,) = read_entries(tmp_path, [("a.jpg", b"x"), ("a.json", text)])
     assert (sample.status, sample.fields) == ("ok", {})

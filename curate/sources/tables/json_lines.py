@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from curate.core.errors import DataError
+from curate.sources.nesting import MAX_DEPTH, nests_too_deeply
 from curate.sources.tables.row_block import ObjectBlock
 from curate.sources.tables.text_lines import TextLines, open_bytes
 
 _NAMED_ROWS = 100  # whose keys tell the columns; chosen by us
 _MAX_ARRAY_BYTES = 2**28  # chosen by us: an array is read whole
 _SHOWN = 200
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
 
 
 class JsonLinesReader:
@@ -86,16 +88,23 @@ class JsonLinesReader:
                 f"{self._place}: must be JSON lines or a JSON array, got {error}; replace it"
             ) from error
         for index, value in enumerate(found):
-            is_row = isinstance(value, dict)
-            problem = "" if is_row else f"item {index}: no JSON object: {str(value)[:_SHOWN]}"
-            yield (_clean(value) if is_row else {}), problem
+            if nests_too_deeply(value):
+                yield {}, f"item {index}: {_TOO_DEEP}"
+            elif isinstance(value, dict):
+                yield _clean(value), ""
+            else:
+                yield {}, f"item {index}: no JSON object: {str(value)[:_SHOWN]}"
 
 
 def _object(line: str) -> tuple[Mapping[str, Any], str]:
     try:
         value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        return {}, _TOO_DEEP
+    except ValueError as error:
         return {}, f"no JSON ({str(error).splitlines()[0]})"
+    if nests_too_deeply(value):
+        return {}, _TOO_DEEP
     if not isinstance(value, dict):
         return {}, "no JSON object"
     # Only an escape can spell half a surrogate pair, which no UTF-8 file can hold.

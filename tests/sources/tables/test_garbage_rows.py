@@ -165,6 +165,29 @@ def test_bytes_that_are_no_utf8_cost_the_url_or_mark_the_caption(tmp_path: Path)
     assert [(s.caption, s.status) for s in samples] == [("caf\ufffd", "ok"), ("x", "bad_url")]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "most"),
+    [(".jsonl", 1000), (".json", 800)],  # an array that the parser cannot read is broken as a whole
+)
+def test_what_is_nested_too_deeply_is_a_broken_row_and_costs_no_other(
+    tmp_path: Path, suffix: str, most: int
+) -> None:
+    """The first depths are around our limit; the last ones around the parser's, of any caller."""
+    depths = (98, 99, 100, 500, *range(most - 120, most, 5))
+    nested = [f'{"[" * depth}"\\ud800"{"]" * depth}' for depth in depths]
+    rows = [
+        f'{{"url": "http://a.test/{index}", "caption": "", "x": {value}}}'
+        for index, value in enumerate(nested)
+    ]
+    rows += ["[" * most + "]" * most, '{"url":' * most + "1" + "}" * most]
+    path = tmp_path / f"t{suffix}"
+    path.write_text("\n".join(rows) if suffix == ".jsonl" else f"[{','.join(rows)}]")
+    samples = read(path)
+    assert [s.status for s in samples] == ["ok"] * 2 + ["bad_row"] * (len(rows) - 2)
+    assert all("nested deeper than 100" in s.error for s in samples[2:])
+    assert len({s.key for s in samples}) == len(rows)
+
+
 def test_halves_of_surrogate_pairs_become_marks(tmp_path: Path) -> None:
     text = r'{"url": "http://a.test/1.jpg", "caption": "\ud83d\ude00 \ud83d", "\udc00": ["\uD800"]}'
     (tmp_path / "t.jsonl").write_text(text)
