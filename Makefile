@@ -31,6 +31,10 @@ bench: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speedup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.columns --rows 10000000 --shards 1000
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.memory --plot docs/memory.png
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.hostile
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.download
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cheap_annotators
+	$(BIN)/python -m benchmarks.annotate
 
 # Train the toy model pack again (about an hour on 2 cores).
 fit: $(VENV)/.installed
