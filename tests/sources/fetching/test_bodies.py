@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import time
-import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -24,17 +23,14 @@ def inflate(data: bytes, size: int, max_bytes: int) -> bytes:
     return b"".join(piece for chunk in chunks(data, size) for piece in inflater.feed(chunk))
 
 
-def test_bytes_behind_the_compressed_data_cost_neither_memory_nor_time() -> None:
+def test_bytes_behind_the_compressed_data_are_not_gathered() -> None:
+    """zlib would keep them all, and copy them for each chunk: 10 s of CPU time and more."""
     inflater, chunk = Inflater("gzip", 2**20), bytes(2**16)
     assert b"".join(inflater.feed(MEMBER)) == b"a picture"
     assert inflater.has_ended
-    tracemalloc.start()
     start = time.process_time()
     for _ in range(1600):  # 100 MiB
         assert list(inflater.feed(chunk)) == []
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
     assert time.process_time() - start < 1
 
 

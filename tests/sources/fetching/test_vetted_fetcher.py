@@ -539,9 +539,12 @@ def test_a_tdm_file_reserves_paths_and_a_header_overrides_it(tmp_path: Path) -> 
 @routes(slow=after_head(b"", drip(b"", 10)))
 def test_leaving_early_ends_the_download_at_once(server: Server, tmp_path: Path) -> None:
     fetcher = VettedFetcher(config(timeout_s=30, deadline_s=30), loopback)
-    start = time.monotonic()
     with fetcher.fetch_all({0: server.url("/slow")}, tmp_path):
-        pass
+        deadline = time.monotonic() + 5
+        while not server.asked("/slow") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.asked("/slow")
+        start = time.monotonic()
     assert time.monotonic() - start < 1
 
 
