@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import Identity
 from curate.core.schema import OK, shard_name

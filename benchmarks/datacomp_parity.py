@@ -35,8 +35,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.annotators.caption_text import measure_text
+from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import Identity
 from curate.core.model_ref import ModelRef

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.engine_config import EngineConfig
 from curate.core.executor import open_executor
 from curate.core.lock import claim_out

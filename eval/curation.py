@@ -21,7 +21,8 @@ import pyarrow.compute
 
 from curate.core.schema import KEY, OK, STATUS
 from curate.core.shard import ShardSet
-from eval.row_stream import TopCounter, order_by_hash, read_parts, sample_rows
+from curate.core.top_counter import TopCounter
+from eval.row_stream import order_by_hash, read_parts, sample_rows
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 Array = npt.NDArray[np.float64]

@@ -16,15 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from curate.core.schema import KEY, OK, STATUS
+from curate.core.schema import KEY, OK, STATUS, URL_HOST
 from curate.core.shard import ShardSet
-from eval.row_stream import TopCounter
+from curate.core.top_counter import TopCounter
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
 _MAX_HOSTS = 5  # chosen by us: enough to see whether one host is to blame
-# Scheme, user and port are no part of a host; an IPv6 address stands in brackets.
-_HOST = r"^[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@]*@)?(?P<host>\[[^\]]*\]|[^/:?#]+)"
 _COLUMNS = (
     STATUS, "url", "format", "frames", "width", "height", "original_width", "original_height",
 )  # fmt: skip
@@ -144,7 +142,7 @@ def _count_hosts(part: pa.Table, hosts: dict[str, TopCounter]) -> None:
     if "url" not in part.column_names:
         return
     failed = part.filter(pc.not_equal(part[STATUS], OK))
-    names = pc.utf8_lower(pc.struct_field(pc.extract_regex(failed["url"], _HOST), "host"))
+    names = pc.utf8_lower(pc.struct_field(pc.extract_regex(failed["url"], URL_HOST), "host"))
     for status in failed[STATUS].unique().to_pylist():
         here = pc.equal(failed[STATUS], status)
         hosts.setdefault(status, TopCounter()).add(names.filter(here))

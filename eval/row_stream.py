@@ -9,7 +9,6 @@ every time and for every sharding.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,8 +19,6 @@ from curate.core.schema import KEY
 from curate.core.shard import ShardSet
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
-
-_MAX_COUNTED = 20_000  # texts counted at once, about 4 MB; then the rarer half is forgotten
 
 
 def read_parts(shards: ShardSet | None, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -61,25 +58,6 @@ def take_rows(
     wanted = pa.array(sorted(keys), pa.string())
     for part in read_parts(shards, [KEY, *columns]) if keys else ():
         yield from part.filter(pc.is_in(part[KEY], value_set=wanted)).to_pylist()
-
-
-class TopCounter:
-    """Count texts; rare ones may be forgotten when there are very many."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def add(self, values: pa.ChunkedArray) -> None:
-        """Count one part's values; null does not count."""
-        for entry in pc.value_counts(values).to_pylist():
-            if entry["values"] is not None:
-                self._counts[entry["values"]] += entry["counts"]
-        if len(self._counts) > _MAX_COUNTED:
-            self._counts = Counter(dict(self.most_common(_MAX_COUNTED // 2)))
-
-    def most_common(self, limit: int | None = None) -> list[tuple[str, int]]:
-        """Give the most common texts with their counts, equals in the order of the texts."""
-        return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
 
 def order_by_hash(names: Iterable[str]) -> list[str]:

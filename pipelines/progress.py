@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from curate.core.store import LocalStore, Store
 
 if TYPE_CHECKING:
-    from curate.core.engine import Outcome, Progress
+    from curate.core.attempt import Outcome
+from curate.core.engine import Progress
 
 LIVE_FILE, METRICS_FILE = "live.json", "metrics.jsonl"
 _PLAIN_EVERY_S = 10.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from curate.core.engine import Patience
+from curate.core.attempt import Patience
 from curate.core.errors import ConfigError
 
 ENGINES = ("inline", "local", "cluster", "slurm")

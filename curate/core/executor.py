@@ -22,8 +22,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
+from curate.core.attempt import Outcome, Patience, run_with_tries
 from curate.core.commit import Output
-from curate.core.engine import Executor, Outcome, Patience, run_with_tries
+from curate.core.engine import Executor
 from curate.core.engine_config import EngineConfig, StageHint
 from curate.core.errors import StageError
 from curate.core.stage import Job, Stage

@@ -176,6 +176,19 @@ def resize_min_side(image: Image.Image, side_px: int, height: int, width: int) -
     return image.resize(size, Image.Resampling.HAMMING)
 
 
+def shrink(image: Image.Image, side_px: int) -> Image.Image:
+    """Resize so that the longest side has at most `side_px`; a smaller picture stays as it is.
+
+    Source of the reducing gap: PIL's documentation of Image.resize, 3.0 is "almost
+    indistinguishable" from a full resize, and several times faster on large pictures.
+    """
+    scale = side_px / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
 def cover_box(
     source_height: int, source_width: int, height: int, width: int
 ) -> tuple[float, float, float, float]:

@@ -16,6 +16,9 @@ STATUS = "status"
 OK = "ok"
 
 _KEY_RULE = "[0-9a-f]{20}"
+# For arrow's regular expressions: scheme, user and port are no part of a host; an IPv6 address
+# stands in brackets.
+URL_HOST = r"^[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@]*@)?(?P<host>\[[^\]]*\]|[^/:?#]+)"
 KEY_PATTERN = f"^{_KEY_RULE}$"  # for arrow's regular expressions
 
 INGEST_SCHEMA = pa.schema(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from curate.core.errors import ModelError, SampleError
+from curate.core.image import shrink
 from curate.models.mtcnn import FILES, Mtcnn
 from curate.models.packs import ModelRef
 
@@ -64,7 +65,7 @@ class MtcnnFaces:
 
     def find(self, image: Image.Image) -> NDArray[np.float32]:
         """Find faces, as `FaceDetector.find`."""
-        small = _shrink(image)
+        small = shrink(image, SIDE_PX)
         try:
             boxes = self._network(np.asarray(small))
         except (cv2.error, RuntimeError) as error:
@@ -82,7 +83,7 @@ class YunetFaces:
 
     def find(self, image: Image.Image) -> NDArray[np.float32]:
         """Find faces, as `FaceDetector.find`."""
-        small = _shrink(image)
+        small = shrink(image, SIDE_PX)
         pixels = np.ascontiguousarray(np.asarray(small)[..., ::-1])  # it wants BGR
         try:
             self._network.setInputSize(small.size)
@@ -137,14 +138,6 @@ LOADERS: Mapping[str, Callable[[Path], FaceDetector]] = {
     "yunet": _load_yunet,
 }
 """Kind of a reference -> loader of its first path."""
-
-
-def _shrink(image: Image.Image) -> Image.Image:
-    scale = SIDE_PX / max(image.size)
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
 def _shares(boxes: NDArray[np.float32], image: Image.Image) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from curate.core.errors import ModelError, SampleError
+from curate.core.image import shrink
 from curate.models.packs import ModelRef
 
 WEIGHTS = Path("models/PP-OCRv6_det_small.onnx")  # inside the package's folder
@@ -70,7 +71,7 @@ class TextAreaModel:
         Raises:
             SampleError: "text_area", the detector cannot take the picture.
         """
-        small = _shrink(image)
+        small = shrink(image, SIDE_PX)
         pixels = np.asarray(small)[..., ::-1]  # the detector wants BGR
         try:
             boxes = self._engine(pixels, use_det=True, use_cls=False, use_rec=False).boxes
@@ -170,11 +171,3 @@ def reading_order(boxes: Sequence[NDArray[np.float32]]) -> list[int]:
     return [
         index for row in rows for index in sorted(row, key=lambda index: boxes[index][:, 0].min())
     ]
-
-
-def _shrink(image: Image.Image) -> Image.Image:
-    scale = SIDE_PX / max(image.size)
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)

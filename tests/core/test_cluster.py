@@ -18,8 +18,9 @@ from typing import ClassVar
 import cloudpickle
 import pytest
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output
-from curate.core.engine import Outcome, StageReport, run_stage
+from curate.core.engine import StageReport, run_stage
 from curate.core.engine_config import EngineConfig, StageHint
 from curate.core.errors import ConfigError, StageError
 from curate.core.executor import open_executor

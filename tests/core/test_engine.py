@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import pytest
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output
-from curate.core.engine import Outcome, StageReport, run_stage
+from curate.core.engine import StageReport, run_stage
 from curate.core.engine_config import EngineConfig
 from curate.core.errors import ConfigError, CurateError, ModelError, ShardError, StoreError
 from curate.core.executor import InlineExecutor

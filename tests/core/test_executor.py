@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import pytest
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.engine_config import EngineConfig
 from curate.core.errors import ConfigError, StageError
 from curate.core.executor import open_executor

@@ -20,25 +20,12 @@ from curate.core.errors import StoreError
 from curate.core.remote_store import RemoteStore, drop_copies
 from curate.core.store import LocalStore, Store, open_store
 from tests.core.faulty_proxy import FaultyProxy, each_once, every, first
-from tests.core.s3_server import ENVIRONMENT, serve_s3, use_s3
+from tests.core.s3_server import ENVIRONMENT, use_s3
 
 _MIB = 1 << 20
 _PART_BYTES = 5 * _MIB  # Source: the least part size of S3
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[FaultyProxy]:
-    with serve_s3() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def bucket(proxy: FaultyProxy) -> Iterator[str]:
-    with use_s3(proxy) as url:
-        yield url
-        drop_copies()
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import State, Task, explain, find_marker
 from curate.core.model_ref import ModelRef

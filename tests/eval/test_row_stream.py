@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-import pytest
 
-from eval import row_stream
-from eval.row_stream import TopCounter, read_columns, read_parts, sample_rows, take_rows
+from eval.row_stream import read_columns, read_parts, sample_rows, take_rows
 
 
 def test_missing_columns_are_left_out(make_shards: Any, toy: Any):
@@ -41,12 +39,3 @@ def test_only_the_rows_of_the_keys_are_taken(make_shards: Any, toy: Any):
     wanted = {toy.key("b"), toy.key("unknown")}
     assert [row["caption"] for row in take_rows(shards, wanted, ["caption", "absent"])] == ["b"]
     assert list(take_rows(shards, set(), ["caption"])) == []
-
-
-def test_common_texts_survive_when_rare_ones_are_forgotten(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(row_stream, "_MAX_COUNTED", 20)
-    counter = TopCounter()
-    for part in range(10):
-        counter.add(pa.chunked_array([["often"] * 3 + [f"{part}-{i}" for i in range(15)] + [None]]))
-    assert counter.most_common(1) == [("often", 30)]
-    assert len(counter.most_common()) <= 20

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.errors import ConfigError, DataError, ShardError
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import Identity

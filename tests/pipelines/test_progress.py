@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.core.engine import Outcome
+from curate.core.attempt import Outcome
 from curate.core.store import LocalStore, open_store
 from pipelines.progress import (
     LIVE_FILE,

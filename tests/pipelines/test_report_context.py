@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import Identity
 from curate.core.schema import make_key

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
-from curate.core.engine import Outcome, run_stage
+from curate.core.engine import run_stage
 from curate.core.errors import ConfigError, DataError
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import SUMMARY, Identity, Task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,9 @@ from curate.core.remote_store import drop_copies
 from curate.sources.config import IngestConfig
 from curate.sources.table import make_source
 from tests.core.faulty_proxy import FaultyProxy, each_once
-from tests.core.s3_server import copy_tree, serve_s3, use_s3
+from tests.core.s3_server import copy_tree
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[FaultyProxy]:
-    with serve_s3() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def bucket(proxy: FaultyProxy) -> Iterator[str]:
-    with use_s3(proxy) as url:
-        yield url
-        drop_copies()
 
 
 @pytest.fixture

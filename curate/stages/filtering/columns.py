@@ -21,7 +21,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from curate.core.errors import ShardError, StageError
-from curate.core.schema import INGEST_SCHEMA, KEY, OK, STATUS
+from curate.core.schema import INGEST_SCHEMA, KEY, OK, STATUS, URL_HOST
 from curate.core.shard import ShardSet
 from curate.stages.filtering.source_fields import SAID, read_source_field, said_numbers
 
@@ -31,12 +31,9 @@ LANGUAGE = "language.code"
 HOST = "host"
 FIELDS = "fields."
 
-# Scheme, user and port are no part of a host; an IPv6 address stands in brackets.
-_HOST_PATTERN = r"^[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@]*@)?(?P<host>\[[^\]]*\]|[^/:?#]+)"
-
 
 def _host(table: pa.Table) -> Any:
-    found = pc.extract_regex(table["url"], _HOST_PATTERN)
+    found = pc.extract_regex(table["url"], URL_HOST)
     return pc.utf8_lower(pc.struct_field(found, "host"))
 
 

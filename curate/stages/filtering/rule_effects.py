@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from curate.core.schema import KEY, STATUS
 from curate.core.shard import ShardSet
+from curate.core.top_counter import TopCounter
 from curate.stages.filtering.columns import find_ok, read_columns
 from curate.stages.filtering.rules_in_force import RuleInForce, columns_of
 from curate.stages.filtering.sample_groups import (
     NUM_HOSTS,
     Grouping,
-    ValueCounter,
     columns_to_group,
     group_by_size,
     group_by_value,
@@ -160,7 +160,7 @@ def _look_over(reader: _Reader) -> tuple[list[NDArray[np.float64]], list[Groupin
     """Find the bins of each rule's scores, and the groups."""
     bins = [ScoreBins() for _ in reader.rules]
     kinds = reader.kinds()
-    values = {kind: ValueCounter() for kind in ("language", "host") if kind in kinds}
+    values = {kind: TopCounter() for kind in ("language", "host") if kind in kinds}
     for _, table, _ in reader.read():
         for rule, own in zip(reader.rules, bins, strict=True):
             own.add(table[KEY], rule.scores(table))
@@ -168,7 +168,7 @@ def _look_over(reader: _Reader) -> tuple[list[NDArray[np.float64]], list[Groupin
             counter.add(table[kinds[kind]])
     limits = {"language": _MAX_LANGUAGES, "host": NUM_HOSTS}
     groupings = [
-        group_by_value(kind, kinds[kind], counter.most_common(limits[kind]))
+        group_by_value(kind, kinds[kind], [n for n, _ in counter.most_common(limits[kind])])
         for kind, counter in values.items()
     ]
     edges = [

@@ -7,7 +7,6 @@ Each kind has few groups, so that counts by group stay small whatever the number
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,7 +24,6 @@ pc: Any = pyarrow.compute  # its functions are made at import, unseen by type ch
 OTHERS, UNKNOWN = "others", "unknown"
 SIZE_EDGES_PX = (64, 128, 256, 512, 1024)  # of the shortest side; chosen by us: training sizes
 NUM_HOSTS = 20  # chosen by us: what one can take in
-_MAX_COUNTED = 100_000  # values counted at once, about 20 MB; then the rarer half is forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,25 +58,6 @@ class Grouping:
         return np.where(found < 0, len(self.names) + 1, found)
 
 
-class ValueCounter:
-    """Count texts in bounded memory; rare ones may be forgotten when there are very many."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def add(self, values: pa.ChunkedArray) -> None:
-        """Count one shard's values."""
-        for entry in pc.value_counts(values).to_pylist():
-            if entry["values"] is not None:
-                self._counts[entry["values"]] += entry["counts"]
-        if len(self._counts) > _MAX_COUNTED:
-            self._counts = Counter(dict(_ranked(self._counts)[: _MAX_COUNTED // 2]))
-
-    def most_common(self, limit: int) -> tuple[str, ...]:
-        """Give the most common values, the order of their names deciding between equals."""
-        return tuple(name for name, _ in _ranked(self._counts)[:limit])
-
-
 def group_by_value(kind: str, column: str, names: Sequence[str]) -> Grouping:
     """Group by the values of a text column."""
     return Grouping(kind=kind, column=column, names=tuple(names))
@@ -102,7 +81,3 @@ def columns_to_group(measured: Sequence[str], ingested: Sequence[str]) -> dict[s
     elif "pixels.min_side_px" in measured:
         chosen["size"] = "pixels.min_side_px"
     return chosen
-
-
-def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

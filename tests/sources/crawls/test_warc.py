@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curate.core.attempt import Patience, run_with_tries
 from curate.core.commit import Output
-from curate.core.engine import Patience, StageReport, run_stage, run_with_tries
+from curate.core.engine import StageReport, run_stage
 from curate.core.errors import DataError
 from curate.core.remote_store import drop_copies
 from curate.core.shard import ShardSet
@@ -34,6 +32,7 @@ from tests.sources.crawls.crawl_files import (
     other,
     wat,
 )
+from tests.sources.file_server import serve
 
 
 class Silent:
@@ -77,34 +76,6 @@ for _index in range(6):
     PICTURES[f"/{_index}.png"] = _stream.getvalue()
 
 
-@contextlib.contextmanager
-def serve_pictures() -> Iterator[tuple[str, list[str]]]:
-    """Serve the pictures on the loopback; give the address and the paths asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            data = PICTURES.get(self.path)
-            if data:
-                asked.append(self.path)
-            self.send_response(200 if data else 404)
-            self.send_header("Content-Length", str(len(data or b"")))
-            self.end_headers()
-            self.wfile.write(data or b"")
-
-        def log_message(self, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def run_ingest(source: Path | str, out: Path | str, **config: Any) -> StageReport:
     """Run the stage as the command line does, in this process."""
     config = {"shard_size": 2, "allow_private": True, **config}
@@ -137,7 +108,7 @@ def crawl(folder: Path, site: str) -> None:
 
 
 def test_a_folder_of_crawl_files_becomes_shards(tmp_path: Path) -> None:
-    with serve_pictures() as (site, asked):
+    with serve(PICTURES) as (site, asked):
         crawl(tmp_path / "crawl", site)
         report = run_ingest(tmp_path / "crawl", tmp_path / "out")
         once = list(asked)
@@ -165,7 +136,7 @@ def test_a_link_taken_down_leaves_the_links_too_and_nothing_is_fetched_again(
 ) -> None:
     out = tmp_path / "out"
     tombstones = LocalStore(tmp_path / "takedown")
-    with serve_pictures() as (site, asked):
+    with serve(PICTURES) as (site, asked):
         crawl(tmp_path / "crawl", site)
         run_ingest(tmp_path / "crawl", out)
         asked.clear()
@@ -187,7 +158,7 @@ def test_a_link_taken_down_leaves_the_links_too_and_nothing_is_fetched_again(
 def test_a_link_of_two_files_keeps_its_rows_when_it_is_taken_down(tmp_path: Path) -> None:
     out = tmp_path / "out"
     tombstones = LocalStore(tmp_path / "takedown")
-    with serve_pictures() as (site, _):
+    with serve(PICTURES) as (site, _):
         crawl(tmp_path / "crawl", site)
         run_ingest(tmp_path / "crawl", out)
         before = {row["key"]: row for row in rows_of(out)}
@@ -228,7 +199,7 @@ def links_in(out: Path, name: str) -> list[str]:
 
 
 def test_a_crawl_behind_a_url_gives_the_shards_of_a_local_one(tmp_path: Path) -> None:
-    with serve_pictures() as (site, _), serve_s3() as proxy, use_s3(proxy) as bucket:
+    with serve(PICTURES) as (site, _), serve_s3() as proxy, use_s3(proxy) as bucket:
         crawl(tmp_path / "crawl", site)
         copy_tree(tmp_path / "crawl", f"{bucket}/crawl")
         for place, out in ((tmp_path, tmp_path), (bucket, bucket), (bucket, tmp_path / "b")):
@@ -240,7 +211,7 @@ def test_a_crawl_behind_a_url_gives_the_shards_of_a_local_one(tmp_path: Path) ->
 
 
 def test_a_further_file_changes_no_shard_before(tmp_path: Path) -> None:
-    with serve_pictures() as (site, _):
+    with serve(PICTURES) as (site, _):
         crawl(tmp_path / "crawl", site)
         run_ingest(tmp_path / "crawl", tmp_path / "out")
         before = {p.name: p.read_bytes() for p in (tmp_path / "out").glob("0*.tar")}
@@ -255,7 +226,7 @@ def test_a_further_file_changes_no_shard_before(tmp_path: Path) -> None:
 def test_an_opt_out_in_a_later_file_reaches_the_link_of_an_earlier_one(tmp_path: Path) -> None:
     folder = tmp_path / "crawl"
     folder.mkdir()
-    with serve_pictures() as (site, asked):
+    with serve(PICTURES) as (site, asked):
         image = f'<img src="{site}/0.png" alt="x">'
         first, second = html("http://a.test/", image), html("http://b.test/", image, [
             ("X-Robots-Tag", "noai")])  # fmt: skip
@@ -269,7 +240,7 @@ def test_an_opt_out_in_a_later_file_reaches_the_link_of_an_earlier_one(tmp_path:
 
 
 def test_chosen_rows_alone_are_fetched_again(tmp_path: Path) -> None:
-    with serve_pictures() as (site, asked):
+    with serve(PICTURES) as (site, asked):
         crawl(tmp_path / "crawl", site)
         config = IngestConfig(
             source=str(tmp_path / "crawl"), allow_private=True, disallowed_directives=[]
@@ -288,7 +259,7 @@ def test_chosen_rows_alone_are_fetched_again(tmp_path: Path) -> None:
 def test_one_file_by_name_gives_the_same_as_its_folder(tmp_path: Path) -> None:
     (tmp_path / "crawl").mkdir()
     path = tmp_path / "crawl/a.warc.gz"
-    with serve_pictures() as (site, _):
+    with serve(PICTURES) as (site, _):
         path.write_bytes(make_warc([html("http://a.test/", f"<img src={site}/0.png alt=x>")]))
         for number, source in enumerate((path, path.parent)):
             run_ingest(source, tmp_path / f"out{number}")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import io
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +16,13 @@ from PIL import Image
 
 from curate.core.shard import ShardSet
 from pipelines.cli import EXIT_OK, main
+from tests.sources.file_server import serve
 
 
 def picture(level: int) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (24, 16), (level, 0, 99)).save(stream, "JPEG", quality=80)
     return stream.getvalue()
-
-
-@contextlib.contextmanager
-def serve(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """Serve files on the loopback; give the address and the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            data = files.get(self.path)
-            if data:
-                asked.append(self.path)
-            self.send_response(200 if data else 404)
-            self.send_header("Content-Length", str(len(data or b"")))
-            self.end_headers()
-            self.wfile.write(data or b"")
-
-        def log_message(self, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
