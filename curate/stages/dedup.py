@@ -55,13 +55,12 @@ class DedupConfig:
             curation.md sections 3 and 7: 10 is too loose and still misses.
         thumbnail_distance: largest difference of two 8x8 colour thumbnails that still verifies a
             pHash pair, in 8-bit steps (0..255), taken over the most different value.
-
         bin_entries: hash values a task holds at once, about 75 bytes each; chosen by us: 1.5 GB.
 
-    Source of the first two: toy webs of 5,000 rows, hash spec lm1. The distance was chosen on seeds 0
-    and 11 (323 of 330 pairs found, 2 false); on seeds 12 and 13, which chose nothing, it finds 324
-    of 332 pairs (recall 0.976) at 2 false ones (precision 0.994); 16 finds 328 at 6. Before lm1 a
-    radius of 8 with distance 24 gave precision 0.93, a pHash alone 0.46.
+    Source of the first two: toy webs of 5,000 rows, hash spec lm1. The distance was chosen on
+    seeds 0 and 11 (323 of 330 pairs found, 2 false); on seeds 12 and 13, which chose nothing, it
+    finds 324 of 332 pairs (recall 0.976) at 2 false ones (precision 0.994); 16 finds 328 at 6.
+    Before lm1 a radius of 8 with distance 24 gave precision 0.93, a pHash alone 0.46.
     """
 
     phash_radius: int = 6
