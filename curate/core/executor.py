@@ -22,6 +22,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
+from curate.core.allocator import keep_freed_memory
 from curate.core.attempt import Outcome, Patience, run_with_tries
 from curate.core.commit import Output
 from curate.core.engine import Executor
@@ -41,6 +42,7 @@ class InlineExecutor:
     def run(self, stage: Stage[Any], jobs: Sequence[Job], output: Output) -> Iterator[Outcome]:
         """Yield each outcome as it is committed."""
         patience = self._config.patience
+        keep_freed_memory()
         with _threads(stage, self._config.hint(stage.name)):
             stage.setup()
             for job in jobs:
@@ -320,6 +322,7 @@ def _run_on_worker(
     _set_threads(hint.threads)
     if _WorkerStage.token != token or _WorkerStage.stage is None:
         _WorkerStage.stage = None
+        keep_freed_memory()
         stage.setup()
         _WorkerStage.stage, _WorkerStage.token = stage, token
     return run_with_tries(_WorkerStage.stage, job, output, patience)

@@ -26,8 +26,13 @@ class Spool:
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         self.folder = folder
-        self._left = memory_bytes
+        self._left, self._half = memory_bytes, memory_bytes // 2
         self._lock = threading.Lock()
+
+    @property
+    def is_half_full(self) -> bool:
+        """Say whether half of the memory is taken; the other half is for what is on its way."""
+        return self._left < self._half
 
     def take(self, size: int) -> bool:
         """Take memory if there is enough."""

@@ -1,6 +1,7 @@
 """Be polite to each host and patient with none for ever: turns, pace, back-off, circuit breaker.
 
-    turn(host): a place among `host_concurrency` -> its time by pace and Retry-After -> request
+    turn(host): a place among `host_concurrency` -> its time by pace and Retry-After
+                -> a place among `num_threads` -> room for what will come -> request
 
 What is known of a host (pace, failures) outlives a task; turns belong to one event loop.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -75,10 +76,13 @@ class Turns:
     Args:
         hosts: what is known so far; grows.
         config: the limits.
+        room: waits until there is room for another body; says whether it had to.
     """
 
-    def __init__(self, hosts: Recent[str, Host], config: FetchConfig) -> None:
-        self._hosts, self._config = hosts, config
+    def __init__(
+        self, hosts: Recent[str, Host], config: FetchConfig, room: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._hosts, self._config, self._room = hosts, config, room
         self._all = asyncio.Semaphore(config.num_threads)
         self._of_host: dict[str, asyncio.Semaphore] = {}
 
@@ -109,6 +113,8 @@ class Turns:
             await _wait_for(host, pace)
             host.check_up(self._config.host_failures)  # it may have gone down meanwhile
             async with self._all:
+                if await self._room():
+                    await _wait_for(host, pace)
                 yield host
 
 

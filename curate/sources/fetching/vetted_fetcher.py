@@ -1,6 +1,7 @@
 """Fetch many URLs safely: an event loop downloads in a thread while the caller decodes in its own.
 
     rows -> one coroutine each, turns taken in row order -> Spool -> asked by row, in row order
+                               ^--------------- Room -------------------'
 
 What is named a row's outcome does not depend on how many downloads run at once: whether a host
 counts as down is decided when rows are asked, in row order (`_RowOrder`); the loop only saves
@@ -28,6 +29,7 @@ from curate.sources.fetching.hosts import MOST_HOSTS, UNREACHABLE, Host, Turns
 from curate.sources.fetching.origins import MOST_BYTES, OriginRules, Origins
 from curate.sources.fetching.recent import Recent
 from curate.sources.fetching.resolver import DnsCache, Resolve, resolve_host
+from curate.sources.fetching.room import Room
 
 
 class VettedFetcher:
@@ -65,6 +67,7 @@ class _Download:
         self._spool = Spool(scratch, owner.config.memory_bytes)
         self._results: dict[int, Future[tuple[Outcome, Body]]] = {row: Future() for row in urls}
         self._loop = asyncio.new_event_loop()
+        self._room = Room(self._spool, self._loop)
         self._all: asyncio.Task[None] | None = None
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="fetch", daemon=True)
@@ -78,8 +81,9 @@ class _Download:
         Raises:
             Exception: what ended this row's download, or all of it.
         """
+        self._room.want(self._results[row])
         ended = self._results[row].result()
-        del self._results[row]
+        del self._results[row]  # whose coroutine has it by now
         return ended
 
     def stop(self) -> None:
@@ -106,7 +110,7 @@ class _Download:
             return
         owner = self._owner
         async with open_exchange(owner.config, owner.lookup, owner.names) as exchange:
-            turns = Turns(owner.hosts, owner.config)
+            turns = Turns(owner.hosts, owner.config, self._room.wait)
             origins = Origins(exchange, turns, owner.rules, owner.config)
             fetcher = UrlFetcher(exchange, turns, origins, owner.config)
             async with asyncio.TaskGroup() as group:
