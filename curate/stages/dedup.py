@@ -7,7 +7,7 @@
     wave 5: a shard's verdicts and its own row group -> one verdict table per shard
 
 No task holds all samples: a bin holds at most `bin_entries` entries of about 75 bytes, wave 4 only
-the samples that have a duplicate (`duplicate_edges.py`, `duplicate_clusters.py`).
+the samples that have a duplicate (`duplicates/`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from curate.core.manifest import Task, find_markers
 from curate.core.schema import OK, VERDICT_FIELDS
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.duplicate_clusters import CLUSTER_FIELDS, CLUSTER_SCHEMA, cluster_rows
-from curate.stages.duplicate_edges import (
+from curate.stages.duplicates.clusters import CLUSTER_FIELDS, CLUSTER_SCHEMA, cluster_rows
+from curate.stages.duplicates.edges import (
     EDGE_SCHEMA,
     HASH_SCHEMA,
     HASHES,
@@ -39,7 +39,7 @@ from curate.stages.duplicate_edges import (
     find_equal,
     find_near,
 )
-from curate.stages.hamming import band_masks
+from curate.stages.duplicates.hamming import band_masks
 
 EQUAL, NEARS, CLUSTERS = "_equal-", "_near-", "_clusters"
 DEDUP_SCHEMA = pa.schema([*VERDICT_FIELDS, *CLUSTER_FIELDS])

@@ -33,7 +33,7 @@ from curate.core.manifest import Task, find_markers
 from curate.core.schema import KEY, OK, STATUS
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.duplicate_edges import Bin
+from curate.stages.duplicates.edges import Bin
 
 FACTS, COUNTS = "_facts-", "_counts-"
 KINDS = ("bytes", "look", "text")

@@ -17,8 +17,8 @@ from curate.core.schema import make_key
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.store import LocalStore
-from curate.stages.duplicate_clusters import cluster_rows
-from curate.stages.duplicate_edges import (
+from curate.stages.duplicates.clusters import cluster_rows
+from curate.stages.duplicates.edges import (
     HASH_SCHEMA,
     HASHES,
     Bin,

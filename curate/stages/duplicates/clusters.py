@@ -30,7 +30,7 @@ def cluster_rows(edges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     depend on the order of edges or shards.
 
     Args:
-        edges: rows of `duplicate_edges.EDGE_SCHEMA`, in any order; repeats do no harm.
+        edges: rows of `edges.EDGE_SCHEMA`, in any order; repeats do no harm.
 
     Returns:
         One row for each sample that has an edge, sorted by shard and key: key, shard, cluster

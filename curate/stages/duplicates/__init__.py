@@ -1,0 +1,1 @@
+"""Find pairs of duplicates, join them into clusters, choose who stays."""
