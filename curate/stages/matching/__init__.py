@@ -1,0 +1,1 @@
+"""Match pictures and prompts against lists that others made: block lists and benchmarks."""
