@@ -39,7 +39,7 @@ from curate.stages.duplicates.edges import (
     find_equal,
     find_near,
 )
-from curate.stages.duplicates.hamming import band_masks
+from curate.stages.duplicates.masks import band_masks
 
 EQUAL, NEARS, CLUSTERS = "_equal-", "_near-", "_clusters"
 DEDUP_SCHEMA = pa.schema([*VERDICT_FIELDS, *CLUSTER_FIELDS])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from curate.core.schema import OK
 from curate.core.shard import ShardSet
-from curate.stages.duplicates.hamming import band_masks, pairs_in_band
+from curate.stages.duplicates.masks import band_masks, pairs_in_band
 
 HASHES = "_hashes-"
 HASH_SCHEMA = pa.schema(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.stages.duplicates.hamming import band_masks, pairs_in_band
+from curate.stages.duplicates.masks import band_masks, pairs_in_band
 
 
 def near_pairs(hashes: np.ndarray, radius: int) -> list[tuple[int, int]]:
