@@ -1,7 +1,8 @@
 """Write the report: one static HTML file that needs nothing else, the `report` stage.
 
     side tables, markers -> report_ingest, report_rules,
-                            report_repeats, report_curation --+
+                            report_repeats, report_matching,
+                            report_curation ------------------+
     metrics.jsonl, samples, results.json                      +-> templates/report.html.j2
                          -> report_model ---------------------+        -> index.html
 
@@ -35,6 +36,7 @@ from eval.report_curation import (
     view_histograms,
 )
 from eval.report_ingest import Meaning, measure_ingest
+from eval.report_matching import measure_matching
 from eval.report_model import LABELS, view_losses, view_numbers, view_samples
 from eval.report_page import format_number, format_percent, render_page, shorten
 from eval.report_repeats import find_repeats, view_repeats
@@ -134,7 +136,7 @@ class ReportStage(Stage[ReportConfig]):
     """
 
     name: ClassVar[str] = "report"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def __init__(
@@ -198,6 +200,7 @@ class ReportStage(Stage[ReportConfig]):
             "histograms": view_histograms(
                 inputs.get("annotate"), {facts.column for facts in rules}
             ),
+            "matching": measure_matching(inputs.get("annotate")),
             "losses": view_losses(inputs.get("train")),
             "numbers": view_numbers(results.numbers if results else ()),
             "truth": context.truth or (results.truth if results else ()),

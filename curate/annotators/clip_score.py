@@ -7,7 +7,7 @@ gives the columns clip.*; each further one, e.g. role `clip_l14`, the columns of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,9 @@ SIMILARITY = "clip.similarity"
 class ClipScore:
     """Measure similarity (cosine, float32) and image_embedding (float16, L2 norm 1).
 
-    With `text_embeddings` also text_embedding (float16, L2 norm 1).
+    Also similarity_other, that of the picture and another picture's caption: where the two columns
+    overlap, the model cannot tell on this data what belongs together. Null where the batch has no
+    other caption. With `text_embeddings` also text_embedding (float16, L2 norm 1).
 
     Source: CLIPScore without its factor 2.5 and its clipping at 0 (Hessel et al. 2021, arXiv
     2104.08718, equation 1). Scales differ between models: a threshold belongs to one.
@@ -62,6 +64,7 @@ class ClipScore:
         vector = pa.list_(pa.float16(), self._model.dim if self._model else -1)
         columns: dict[str, pa.DataType] = {
             f"{self.name}.similarity": pa.float32(),
+            f"{self.name}.similarity_other": pa.float32(),
             f"{self.name}.image_embedding": vector,
         }
         return columns | (
@@ -91,9 +94,31 @@ class ClipScore:
         assert self._model is not None, "setup() comes first"
         images = self._model.embed_images(batch.images)  # [N, dim]
         texts = self._model.embed_texts(batch.captions)  # [N, dim]
-        similarity = np.einsum("nd,nd->n", images, texts, dtype=np.float32)
-        found = (similarity, images.astype(np.float16), texts.astype(np.float16))
-        return dict(zip(self.columns, found, strict=False))
+        found = {
+            "similarity": _cosines(images, texts),
+            "similarity_other": _cosines_with_others(images, texts, batch.captions),
+            "image_embedding": images.astype(np.float16),
+            "text_embedding": texts.astype(np.float16),
+        }
+        return {name: found[name.removeprefix(f"{self.name}.")] for name in self.columns}
+
+
+def _cosines(images: NDArray[np.float32], texts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the cosine of each row: unit vectors [N, dim] twice -> [N]."""
+    return np.einsum("nd,nd->n", images, texts, dtype=np.float32)
+
+
+def _cosines_with_others(
+    images: NDArray[np.float32], texts: NDArray[np.float32], captions: Sequence[str]
+) -> list[float | None]:
+    """Pair each picture with the caption half a batch away; None where it is the picture's own."""
+    away = len(captions) // 2
+    others = _cosines(images, np.roll(texts, -away, axis=0)).tolist()
+    names = [*captions[away:], *captions[:away]]
+    return [
+        None if other == own else cosine
+        for cosine, own, other in zip(others, captions, names, strict=True)
+    ]
 
 
 def annotator_name(role: str) -> str:

@@ -100,7 +100,7 @@ class AnnotateStage(MapStage[AnnotateConfig]):
     """Write the annotators' columns for every sample; failed samples keep their status."""
 
     name: ClassVar[str] = "annotate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[tuple[str, str] | None] = ("ingest", "in")
     annotators: Sequence[Annotator]
 

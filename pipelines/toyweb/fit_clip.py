@@ -28,6 +28,7 @@ from torch.nn import functional
 from curate.core.seed import make_rng
 from curate.models.clip import load_image_text
 from curate.models.packs import ModelRef
+from eval.ranking import auc
 from pipelines.toyweb.alt_text import AltClass
 from pipelines.toyweb.alt_text import write_alt as write_site_alt
 from pipelines.toyweb.fit_alts import (
@@ -160,13 +161,6 @@ def measure(folder: Path, seed: int, count: int = 1024) -> dict[str, float]:
         "foreign_auc": auc(good, site("foreign")),
         "one_attribute_auc": auc(near, near_wrong),
     }
-
-
-def auc(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
-    """Probability that a positive scores higher than a negative, ties counted half."""
-    ordered = np.sort(negative)
-    below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
-    return float(below.mean() / (2 * len(ordered)))
 
 
 def _is_true(alt: Alt, scene: Scene) -> bool:

@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from curate.models.clip import load_image_text
 from curate.models.heads import Head, LinearHead, load_head, write_head
 from curate.models.packs import ModelRef
-from pipelines.toyweb.fit_clip import auc
+from eval.ranking import auc
 from pipelines.toyweb.fit_data import WebPicture, web_pictures
 from pipelines.toyweb.scene import PLACES, RADII
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from scipy.stats import rankdata
+
+from eval.ranking import auc
 
 # Plants that leave the picture itself whole; "odd_mode" is not among them, for gray has no colours.
 WHOLE_PLANTS = frozenset({"clean", "redirect", "slow_drip", "png_as_jpeg", "exif_rotated"})
@@ -39,22 +39,6 @@ class PairScore:
     def precision(self) -> float:
         """Give the share of the found pairs that are true."""
         return self.num_right / self.num_found if self.num_found else 1.0
-
-
-def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Estimate P(positive > negative) + P(tie) / 2 over all pairs, exactly.
-
-    Raises:
-        ValueError: one of the two is empty.
-
-    Source: Mann and Whitney 1947; equals the area under the ROC curve (Hanley and McNeil 1982).
-    """
-    if not len(positive) or not len(negative):
-        raise ValueError(f"auc needs both classes, got {len(positive)} and {len(negative)} scores")
-    ranks = rankdata(np.concatenate([np.asarray(positive), np.asarray(negative)]))
-    num_positive, num_negative = len(positive), len(negative)
-    above = ranks[:num_positive].sum() - num_positive * (num_positive + 1) / 2
-    return float(above / (num_positive * num_negative))
 
 
 def mismatch_auc(truth: pa.Table, similarity: Mapping[int, float]) -> float:

@@ -113,5 +113,6 @@ def test_a_name_that_stands_alone_is_measured_itself(
     _, batch = run(["clip_l14"], pack)
     assert len(loaded) == 1 and loaded[0].embedded
     assert set(batch.columns) == {
-        "clip_l14.similarity", "clip_l14.image_embedding", "clip_l14.text_embedding",
+        "clip_l14.similarity", "clip_l14.similarity_other", "clip_l14.image_embedding",
+        "clip_l14.text_embedding",
     }  # fmt: skip

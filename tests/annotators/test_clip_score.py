@@ -70,6 +70,18 @@ def test_similarity_is_the_cosine(pack: dict[str, ModelRef]) -> None:
     assert np.asarray(found[SIMILARITY]).tolist() == [1.0, 0.0]
 
 
+def test_other_similarity_pairs_a_picture_with_another_caption(pack: dict[str, ModelRef]) -> None:
+    annotator = ClipScore(pack)
+    annotator.setup()
+    batches = {
+        ("red", "blue", "green"): [0.0, 0.0, 1.0],  # the captions one further: blue, green, red
+        ("red", "blue", "red", "green"): [None, 0.0, None, 0.0],  # two further; its own is none
+        ("red",): [None],
+    }
+    for captions, expected in batches.items():
+        assert annotator(make_batch(*captions))["clip.similarity_other"] == expected
+
+
 def test_embeddings_are_written_as_half_precision_of_fixed_width(
     pack: dict[str, ModelRef],
 ) -> None:

@@ -65,10 +65,6 @@ def test_pictures_are_of_their_split_and_equal_for_equal_names() -> None:
         np.testing.assert_array_equal(one.pixels, two.pixels)
 
 
-def test_auc_counts_ties_half() -> None:
-    assert fit_clip.auc(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx(0.875)
-
-
 def test_logistic_fit_separates_and_ridge_recovers_a_line() -> None:
     rng = np.random.Generator(np.random.Philox(0))
     features = rng.standard_normal((400, 5)).astype(np.float32)
