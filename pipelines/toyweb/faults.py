@@ -103,6 +103,11 @@ def crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     return np.ascontiguousarray(pixels[top : top + inner_height, left : left + inner_width])
 
 
+def flip(pixels: Pixels) -> Pixels:
+    """Swap left and right."""
+    return np.ascontiguousarray(pixels[:, ::-1])
+
+
 def placeholder() -> Pixels:
     """Draw the card that sites serve for a picture they have lost."""
     image = Image.new("RGB", (160, 120), (204, 204, 204))

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from types import MappingProxyType
 
 import numpy as np
@@ -14,8 +15,15 @@ import numpy as np
 from curate.core.seed import make_rng
 from pipelines.toyweb.alt_text import AltClass, draw_alt_class, write_alt
 from pipelines.toyweb.faults import ODD_MODES
-from pipelines.toyweb.heldout import NUM_BENCHMARK, benchmark_prompt
-from pipelines.toyweb.scene import Scene, Split, describe, random_split_scene
+from pipelines.toyweb.heldout import NUM_BENCHMARK, NUM_PROMPTS, benchmark_prompt
+from pipelines.toyweb.scene import (
+    Scene,
+    Split,
+    describe,
+    mirror_scene,
+    random_split_scene,
+    split_of,
+)
 
 HOSTS = tuple(
     f"{name}.toyweb.test"
@@ -45,7 +53,8 @@ class Plant:
 
 
 # Shares are chosen by us: rates of faults that large crawls report, rare ones raised to be seen.
-# Together 29 %; 25 % spoil the picture or its download, the others only test that a row survives.
+# Together 32 %; 4 % only test that a row survives, the others spoil the picture, its download or
+# its worth. The order deals the rows: a new kind goes to the end and takes clean rows alone.
 PLANTS: Mapping[str, Plant] = MappingProxyType(
     {
         "exact_duplicate": Plant(share=0.03),
@@ -74,10 +83,14 @@ PLANTS: Mapping[str, Plant] = MappingProxyType(
         "png_as_jpeg": Plant(share=0.005, fine=True),
         "exif_rotated": Plant(share=0.01, fine=True),
         "odd_mode": Plant(share=0.015, fine=True),
+        "flipped_duplicate": Plant(share=0.01),
+        "leaked_prompt": Plant(share=0.005, most=NUM_PROMPTS - NUM_BENCHMARK),
     }
 )
 CLEAN = Plant(share=1.0, fine=True)
-DUPLICATES = ("exact_duplicate", "near_duplicate", "cropped_duplicate", "repeated_row")
+DUPLICATES = (
+    "exact_duplicate", "near_duplicate", "cropped_duplicate", "repeated_row", "flipped_duplicate",
+)  # fmt: skip
 ALL_PLANTS_FROM = 200  # rows; a site of this size has at least one row of every plant
 
 
@@ -86,7 +99,8 @@ class Row:
     """Hold all that determines one row's bytes, beside the site's seed.
 
     `original` is the row whose picture this one repeats, its own number for all others. `hops` is
-    the length of a redirect. Sizes are in pixels, before a fault changes them.
+    the length of a redirect, `benchmark` the number of the benchmark's prompt whose scene a row
+    shows, -1 for all others. Sizes are in pixels, before a fault changes them.
     """
 
     row: int
@@ -103,6 +117,7 @@ class Row:
     quality: int
     odd_mode: str = ""
     hops: int = 0
+    benchmark: int = -1
 
 
 def plant_of(row: Row) -> Plant:
@@ -124,17 +139,21 @@ def plan_rows(seed: int, num_images: int, split: Split) -> tuple[Row, ...]:
     if num_images < 1:
         raise ValueError(f"num_images must be >= 1, got {num_images}")
     plants = _deal_plants(seed, num_images)
+    benchmark = _deal_benchmark(plants)
     seen: set[str] = set()
     # Two pictures of one scene would be near duplicates that the truth table does not know.
     rows = [
-        _plan_row(seed, index, plant, split, seen if plant not in DUPLICATES else None)
-        for index, plant in enumerate(plants)
+        _plan_row(seed, index, plant, split, seen if plant not in DUPLICATES else None, number)
+        for index, (plant, number) in enumerate(zip(plants, benchmark, strict=True))
     ]
     clean = [row.row for row in rows if row.plant == "clean"]
     for index, row in enumerate(rows):
         if row.plant in DUPLICATES:
-            chosen = clean[make_rng(seed, "original", index).integers(len(clean))]
-            rows[index] = _copy_of(rows[chosen], row, seed, split)
+            rng = make_rng(seed, "original", index)
+            chosen = rows[clean[rng.integers(len(clean))]]
+            while row.plant == "flipped_duplicate" and not _may_flip(chosen, split, seen):
+                chosen = rows[clean[rng.integers(len(clean))]]
+            rows[index] = _copy_of(chosen, row, seed, split)
     for index in _huge_rows(seed, clean):
         text = write_alt("huge", rows[index].scene, split, make_rng(seed, "huge", index))
         rows[index] = replace(rows[index], alt_class="huge", caption=text)
@@ -151,23 +170,38 @@ def _deal_plants(seed: int, num_images: int) -> list[str]:
     least = 1 if num_images >= ALL_PLANTS_FROM else 0
     plants: list[str] = []
     for name, plant in PLANTS.items():
-        count = min(max(least, round(plant.share * num_images)), plant.most)
-        plants += [name] * count
+        plants += [name] * min(max(least, round(plant.share * num_images)), plant.most)
     plants += ["clean"] * (num_images - len(plants))
     order = make_rng(seed, "deal").permutation(num_images)
     return [plants[index] for index in order]
 
 
+def _deal_benchmark(plants: Sequence[str]) -> list[int]:
+    """Number the benchmark's prompts that rows leak: pictures repeat, a leaked prompt comes once.
+
+    Prompts that leak have no picture in the benchmark, so a row is one kind of leak or the other.
+    """
+    leaks = count(NUM_BENCHMARK)
+    return [
+        row % NUM_BENCHMARK if plant == "benchmark_copy"
+        else next(leaks) if plant == "leaked_prompt"
+        else -1
+        for row, plant in enumerate(plants)
+    ]  # fmt: skip
+
+
 def _huge_rows(seed: int, clean: list[int]) -> list[int]:
-    count = 0 if len(clean) < ALL_PLANTS_FROM // 2 else 1 if len(clean) < 1000 else 2
-    return make_rng(seed, "huge rows").choice(clean, size=count, replace=False).tolist()
+    size = 0 if len(clean) < ALL_PLANTS_FROM // 2 else 1 if len(clean) < 1000 else 2
+    return make_rng(seed, "huge rows").choice(clean, size=size, replace=False).tolist()
 
 
-def _plan_row(seed: int, index: int, plant: str, split: Split, seen: set[str] | None) -> Row:
+def _plan_row(
+    seed: int, index: int, plant: str, split: Split, seen: set[str] | None, benchmark: int
+) -> Row:
     rng = make_rng(seed, "row", split, index)
     odd_mode = ODD_MODES[rng.integers(len(ODD_MODES))] if plant == "odd_mode" else ""
-    if plant == "benchmark_copy":
-        scene = benchmark_prompt(seed, index % NUM_BENCHMARK).scene
+    if benchmark >= 0:
+        scene = benchmark_prompt(seed, benchmark).scene
     else:
         scene = _new_scene(rng, split, seen, background="white" if odd_mode == "alpha" else None)
     height, width = _draw_size(rng, plant)
@@ -176,13 +210,15 @@ def _plan_row(seed: int, index: int, plant: str, split: Split, seen: set[str] | 
         image_format = "jpeg"
     if plant == "bomb" or odd_mode:
         image_format = "jpeg" if odd_mode == "cmyk" else "png"
-    alt_class = draw_alt_class(rng)
+    alt_class = "good" if plant == "leaked_prompt" else draw_alt_class(rng)
     folder = CLOSED_FOLDER if plant == "robots" else "p"
     ending = "jpg" if image_format == "jpeg" else image_format
+    url = f"http://{HOSTS[rng.integers(len(HOSTS))]}/{folder}/{index:06d}.{ending}"
+    is_leak = plant == "leaked_prompt"
     return Row(
         row=index,
-        url=f"http://{HOSTS[rng.integers(len(HOSTS))]}/{folder}/{index:06d}.{ending}",
-        caption=write_alt(alt_class, scene, split, rng),
+        url=url,
+        caption=_leak(scene, rng) if is_leak else write_alt(alt_class, scene, split, rng),
         license=LICENSES[rng.integers(len(LICENSES))],
         plant=plant,
         alt_class=alt_class,
@@ -194,6 +230,7 @@ def _plan_row(seed: int, index: int, plant: str, split: Split, seen: set[str] | 
         quality=int(rng.integers(60, 96)),
         odd_mode=odd_mode,
         hops=int(rng.integers(1, 4)) if plant == "redirect" else 0,
+        benchmark=benchmark,
     )
 
 
@@ -208,6 +245,25 @@ def _new_scene(
         if seen is not None:
             seen.add(name)
         return scene
+
+
+def _leak(scene: Scene, rng: np.random.Generator) -> str:
+    """Write a benchmark's prompt as pages quote it: as it is, as a sentence, or in capitals."""
+    prompt = describe(scene)
+    return (prompt, f"{prompt.capitalize()}.", prompt.upper())[rng.integers(3)]
+
+
+def _may_flip(original: Row, split: Split, seen: set[str]) -> bool:
+    """Tell whether the mirrored scene is of the split, and a new one: its name is then taken.
+
+    A symmetric scene would be a near duplicate, one of another split would leak into training.
+    """
+    mirrored = mirror_scene(original.scene)
+    name = describe(mirrored)
+    if name in seen or split_of(mirrored) != split:
+        return False
+    seen.add(name)
+    return True
 
 
 def _draw_size(rng: np.random.Generator, plant: str) -> tuple[int, int]:
@@ -226,11 +282,16 @@ def _draw_size(rng: np.random.Generator, plant: str) -> tuple[int, int]:
 
 def _copy_of(original: Row, row: Row, seed: int, split: Split) -> Row:
     """Turn a row into a copy of another one's picture, with a text of its own."""
-    caption = write_alt(
-        row.alt_class, original.scene, split, make_rng(seed, "copy", split, row.row)
-    )
+    is_flipped = row.plant == "flipped_duplicate"
+    scene = mirror_scene(original.scene) if is_flipped else original.scene
+    caption = write_alt(row.alt_class, scene, split, make_rng(seed, "copy", split, row.row))
     copy = replace(
-        original, row=row.row, plant=row.plant, original=original.row, license=row.license
+        original,
+        row=row.row,
+        plant=row.plant,
+        original=original.row,
+        license=row.license,
+        scene=scene,
     )
     if row.plant == "repeated_row":
         return copy

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -49,6 +49,9 @@ PLACES = (
     "bottom left",
     "bottom",
     "bottom right",
+)
+_MIRRORED: Mapping[str, str] = MappingProxyType(
+    {place: PLACES[3 * (index // 3) + 2 - index % 3] for index, place in enumerate(PLACES)}
 )
 BACKGROUNDS: Mapping[str, Rgb] = MappingProxyType(
     {"white": (248, 248, 248), "gray": (128, 128, 128), "black": (14, 14, 14)}
@@ -137,6 +140,13 @@ def random_split_scene(rng: np.random.Generator, split: Split, max_objects: int 
         scene = random_scene(rng, max_objects)
         if split_of(scene) == split:
             return scene
+
+
+def mirror_scene(scene: Scene) -> Scene:
+    """Name what the picture shows after left and right are swapped; every shape is symmetric."""
+    objects = [replace(item, place=_MIRRORED[item.place]) for item in scene.objects]
+    objects.sort(key=lambda item: PLACES.index(item.place))
+    return replace(scene, objects=tuple(objects))
 
 
 def render(

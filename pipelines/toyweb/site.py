@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from curate.core.seed import make_rng
 from pipelines.toyweb import faults
-from pipelines.toyweb.heldout import NUM_BENCHMARK, benchmark_picture, benchmark_prompt
+from pipelines.toyweb.heldout import benchmark_picture, benchmark_prompt, benchmark_prompts
 from pipelines.toyweb.plants import CLOSED_FOLDER, HOSTS, Row, plan_rows, plant_of
 from pipelines.toyweb.scene import (
     BACKGROUNDS,
@@ -141,8 +141,10 @@ class Site:
 
     def _pixels(self, row: Row) -> Pixels:
         if row.plant == "benchmark_copy":
-            pixels = benchmark_picture(self.seed, row.row % NUM_BENCHMARK).pixels
+            pixels = benchmark_picture(self.seed, row.benchmark).pixels
             return faults.reencode(pixels, make_rng(self.seed, "fault", row.row))
+        if row.plant == "flipped_duplicate":
+            return faults.flip(self._pixels(self.rows[row.original]))
         # A copy is drawn with its original's jitter, then changed by its own fault.
         jitter = make_rng(self.seed, "pixels", self.split, row.original)
         pixels = render(row.scene, row.height, row.width, jitter=jitter)
@@ -178,21 +180,23 @@ def truth_table(site: Site) -> pa.Table:
 
     Columns: row (int64, of the URL table), url, plant, alt_class, scene (JSON), caption (detailed,
     what `describe` says), cluster (int64: rows that show the same picture share it), bytes_group
-    (int64: rows with the same bytes share it), benchmark_key (of a benchmark copy, else empty),
-    expected_status (what ingest must find), expected_rule (of filter, that the picture must fail;
-    else empty), is_fine (curation should keep the picture).
+    (int64: rows with the same bytes share it), benchmark_key (of the benchmark picture that the row
+    shows, else empty), prompt_key (of the benchmark prompt that its alt text is, but for case,
+    spaces and a full stop; else empty), expected_status (what ingest must find), expected_rule (of
+    filter, that the picture must fail; else empty), is_fine (curation should keep the picture).
     """
     rows: list[dict[str, object]] = []
     first: dict[str, int] = {}  # of the pictures that are no row's own
+    prompts = {item.prompt: item.key for item in benchmark_prompts(site.seed)}
     for row in site.rows:
         key = ""
         cluster = row.original
         if row.plant == "benchmark_copy":
-            key = benchmark_prompt(site.seed, row.row % NUM_BENCHMARK).key
+            key = benchmark_prompt(site.seed, row.benchmark).key
             cluster = first.setdefault(key, row.row)
         elif row.plant == "placeholder":
             cluster = first.setdefault("placeholder", row.row)
-        rows.append(_truth_of(row, cluster, key))
+        rows.append(_truth_of(row, cluster, key, prompts.get(_plain(row.caption), "")))
     return pa.Table.from_pylist(rows, schema=_TRUTH_SCHEMA)
 
 
@@ -218,6 +222,7 @@ _TRUTH_SCHEMA = pa.schema(
         ("cluster", pa.int64()),
         ("bytes_group", pa.int64()),
         ("benchmark_key", pa.string()),
+        ("prompt_key", pa.string()),
         ("expected_status", pa.string()),
         ("expected_rule", pa.string()),
         ("is_fine", pa.bool_()),
@@ -225,7 +230,11 @@ _TRUTH_SCHEMA = pa.schema(
 )
 
 
-def _truth_of(row: Row, cluster: int, benchmark_key: str) -> dict[str, object]:
+def _plain(caption: str) -> str:
+    return " ".join(caption.lower().removesuffix(".").split())
+
+
+def _truth_of(row: Row, cluster: int, benchmark_key: str, prompt_key: str) -> dict[str, object]:
     plant = plant_of(row)
     has_same_bytes = row.plant in ("exact_duplicate", "repeated_row", "placeholder")
     return {
@@ -238,6 +247,7 @@ def _truth_of(row: Row, cluster: int, benchmark_key: str) -> dict[str, object]:
         "cluster": cluster,
         "bytes_group": cluster if has_same_bytes else row.row,
         "benchmark_key": benchmark_key,
+        "prompt_key": prompt_key,
         "expected_status": plant.status,
         "expected_rule": plant.rule,
         "is_fine": plant.fine,

@@ -16,6 +16,7 @@ from pipelines.toyweb.scene import (
     coverage,
     describe,
     describe_short,
+    mirror_scene,
     parse_description,
     random_scene,
     random_split_scene,
@@ -41,6 +42,14 @@ def test_description_states_every_object_and_the_background():
         " on a white background"
     )
     assert describe_short(scene) == "a red circle and a blue cross"
+
+
+def test_the_mirrored_scene_is_what_the_mirrored_picture_shows():
+    rng = make_rng(0, "mirror")
+    for scene in [random_scene(rng) for _ in range(50)]:
+        mirrored = mirror_scene(scene)
+        assert mirror_scene(mirrored) == scene
+        assert np.array_equal(render(mirrored, 60, 90), render(scene, 60, 90)[:, ::-1])
 
 
 def test_parsing_inverts_describing():

@@ -11,7 +11,14 @@ from PIL import Image
 
 from curate.core.errors import SampleError
 from curate.core.image import decode_image
-from pipelines.toyweb.heldout import NUM_BENCHMARK, benchmark_pictures, heldout_prompts
+from pipelines.toyweb.heldout import (
+    NUM_BENCHMARK,
+    NUM_PROMPTS,
+    benchmark_pictures,
+    benchmark_prompts,
+    heldout_prompts,
+    write_benchmark,
+)
 from pipelines.toyweb.oracle import read_scene
 from pipelines.toyweb.plants import (
     ALL_PLANTS_FROM,
@@ -21,7 +28,7 @@ from pipelines.toyweb.plants import (
     PLANTS,
     Row,
 )
-from pipelines.toyweb.scene import describe, parse_description, split_of
+from pipelines.toyweb.scene import describe, mirror_scene, parse_description, split_of
 from pipelines.toyweb.site import (
     Site,
     build_site,
@@ -35,6 +42,11 @@ from pipelines.toyweb.site import (
 @cache
 def small_site() -> Site:
     return build_site(3, 400, "train")
+
+
+@cache
+def large_site() -> Site:
+    return build_site(3, 2000, "train")
 
 
 def rows_of(plant: str) -> list[Row]:
@@ -104,7 +116,7 @@ def test_scenes_of_different_splits_never_meet():
 
 
 def plain(row: Row) -> bool:
-    return row.plant != "benchmark_copy"
+    return row.benchmark < 0
 
 
 def test_only_copies_repeat_a_scene():
@@ -137,7 +149,7 @@ def test_odd_but_whole_pictures_show_their_scene(plant: str):
 
 
 def test_odd_modes_decode_to_their_scene_unless_gray():
-    site = build_site(5, 2000, "train")
+    site = large_site()
     rows = [row for row in site.rows if row.plant == "odd_mode"]
     assert len({row.odd_mode for row in rows}) == 6
     for row in rows:
@@ -159,6 +171,11 @@ def test_copies_relate_to_their_original_as_their_plant_says():
         elif row.plant in ("near_duplicate", "cropped_duplicate"):
             assert body_of(row) != body_of(original)
             assert read_scene(pixels_of(row)).scene == original.scene
+        elif row.plant == "flipped_duplicate":
+            mirrored = pixels_of(row)[:, ::-1].astype(int)
+            assert np.abs(mirrored - pixels_of(original)).mean() < 4  # two lossy formats
+            assert read_scene(pixels_of(row)).scene == row.scene == mirror_scene(original.scene)
+            assert row.scene != original.scene
 
 
 def test_placeholders_have_one_sha256():
@@ -264,11 +281,50 @@ def test_heldout_prompts_parse_and_do_not_depend_on_their_number():
 def test_benchmark_copies_show_a_benchmark_picture():
     pictures = {picture.key: picture.caption for picture in benchmark_pictures(3)}
     assert len(pictures) == NUM_BENCHMARK
+    num_copies = 0
     for row, entry in zip(small_site().rows, truth_table(small_site()).to_pylist(), strict=True):
         if row.plant == "benchmark_copy":
             scene = read_scene(pixels_of(row)).scene
             assert scene is not None
             assert describe(scene) == pictures[entry["benchmark_key"]]
+            num_copies += 1
+        else:
+            assert entry["benchmark_key"] == ""
+    assert num_copies == 2
+
+
+def test_leaked_prompts_are_alt_texts_of_a_benchmark_that_has_no_such_picture():
+    site = large_site()
+    truth = truth_table(site).to_pylist()
+    keys = [entry["prompt_key"] for entry in truth if entry["plant"] == "leaked_prompt"]
+    assert len(set(keys)) == len(keys) == 10
+    assert not set(keys) & {picture.key for picture in benchmark_pictures(3)}
+    forms = Counter[str]()
+    for row, entry in zip(site.rows, truth, strict=True):
+        if entry["prompt_key"]:
+            prompt = {item.key: item.prompt for item in benchmark_prompts(3)}[entry["prompt_key"]]
+            assert row.caption.lower().strip(" .") == prompt
+            assert row.plant in ("leaked_prompt", "benchmark_copy")
+            forms["exact" if row.caption == prompt else "changed"] += 1
+    assert min(forms.values()) >= 3
+
+
+def test_the_benchmark_is_written_as_pictures_and_prompts(tmp_path):
+    write_benchmark(3, tmp_path)
+    prompts = (tmp_path / "prompts.txt").read_text().splitlines()
+    assert len(set(prompts)) == len(prompts) == NUM_PROMPTS
+    pictures = list(benchmark_pictures(3))
+    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == {p.key for p in pictures}
+    for picture, prompt in zip(pictures, prompts, strict=False):
+        data = (tmp_path / f"pictures/{picture.key}.png").read_bytes()
+        assert np.array_equal(np.asarray(decode_image(data)), picture.pixels)
+        assert picture.caption == prompt
+
+
+def test_flipped_duplicates_leave_no_scene_of_another_split():
+    flipped = [row.scene for row in large_site().rows if row.plant == "flipped_duplicate"]
+    assert len(flipped) == 20
+    assert {split_of(scene) for scene in flipped} == {"train"}
 
 
 def test_every_host_closes_one_folder_to_robots():
@@ -279,7 +335,7 @@ def test_every_host_closes_one_folder_to_robots():
 
 
 def test_opt_outs_come_in_several_forms():
-    site = build_site(0, 2000, "train")
+    site = large_site()
     headers = {
         header
         for row in site.rows
