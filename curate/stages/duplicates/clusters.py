@@ -29,7 +29,7 @@ from curate.core.schema import KEY
 from curate.stages.duplicates.alternates import gather_alternates
 from curate.stages.duplicates.keepers import KeeperPolicy, rank_samples
 from curate.stages.duplicates.pairs import Pairs
-from curate.stages.duplicates.stars import choose_keepers
+from curate.stages.duplicates.stars import choose_keepers, find_distinct
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -83,7 +83,7 @@ class Edges:
 
     def rows(self) -> NDArray[np.int64]:
         """List the samples that have an edge: [N], sorted, without repeats."""
-        return np.unique(np.concatenate([self.left, self.right]))
+        return find_distinct(np.concatenate([self.left, self.right]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,32 +136,20 @@ def find_clusters(
     Raises:
         StageError: nobody measured a column of the policy.
     """
-    rows = edges.rows()
-    assert len(rows) == len(facts), f"{len(rows)} samples have edges, facts are of {len(facts)}"
     order = rank_samples(facts, policy)
-    stars = _find_stars(_rank_edges(edges, rows, order), len(order))
-    keeper = stars.keeper
-    member = np.flatnonzero(np.bincount(keeper, minlength=len(keeper))[keeper] > 1)
-    is_keeper = keeper[member] == member
-    table = pa.table(
-        {
-            "key": facts[KEY].take(pa.array(order[member])),
-            "shard": facts["shard"].take(pa.array(order[member])).cast(pa.string()),
-            "cluster": facts[KEY].take(pa.array(order[keeper[member]])),
-            "edge": pa.array(KIND_NAMES).take(pa.array(stars.kind[member], mask=is_keeper)),
-            "distance": pa.array(stars.distance[member], mask=is_keeper),
-        }
-    )
-    table = table.append_column("keeper", table["cluster"])
+    stars = _find_stars(_rank_edges(edges, order), len(order))
+    size = np.bincount(stars.keeper, minlength=len(order))
+    member = np.flatnonzero(size[stars.keeper] > 1)
+    names = facts.select(["shard", KEY]).take(pa.array(order[member]))
+    sorting = pc.sort_indices(names, sort_keys=[("shard", "ascending"), (KEY, "ascending")])
+    rows = _tell_members(stars, member[sorting.to_numpy()], facts, order)
     alternates = pa.nulls(len(member), pa.list_(pa.string()))
     if max_alternates:
         captions = facts["caption"].take(pa.array(order[member]))
-        heads = np.searchsorted(member, keeper[member])
-        alternates = gather_alternates(captions, heads, max_alternates)
-    table = table.append_column("alternates", alternates)
-    table = table.select(CLUSTER_SCHEMA.names).cast(CLUSTER_SCHEMA)
+        keepers = np.searchsorted(member, stars.keeper[member])
+        alternates = gather_alternates(captions, keepers, max_alternates).take(sorting)
     return Clusters(
-        rows=table.sort_by([("shard", "ascending"), (KEY, "ascending")]),
+        rows=rows.append_column("alternates", alternates).cast(CLUSTER_SCHEMA),
         num_components=stars.num_components,
         num_split=stars.num_split,
     )
@@ -188,11 +176,36 @@ class _Stars:
     num_split: int
 
 
-def _rank_edges(edges: Edges, rows: NDArray[np.int64], order: NDArray[np.int64]) -> _Ranked:
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    left = place[np.searchsorted(rows, edges.left)]
-    right = place[np.searchsorted(rows, edges.right)]
+def _tell_members(
+    stars: _Stars, member: NDArray[np.int64], facts: pa.Table, order: NDArray[np.int64]
+) -> pa.Table:
+    """Spell the rows of some members, all columns but the alternates."""
+    own, keeper = order[member], order[stars.keeper[member]]
+    is_keeper = own == keeper
+    keeper_key = facts[KEY].take(pa.array(keeper))
+    return pa.table(
+        {
+            "key": facts[KEY].take(pa.array(own)),
+            "shard": facts["shard"].take(pa.array(own)),
+            "cluster": keeper_key,
+            "keeper": keeper_key,
+            "edge": pa.array(KIND_NAMES).take(pa.array(stars.kind[member], mask=is_keeper)),
+            "distance": pa.array(stars.distance[member], mask=is_keeper),
+        }
+    )
+
+
+def _rank_edges(edges: Edges, order: NDArray[np.int64]) -> _Ranked:
+    """Number the samples of the edges by their place in the order."""
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    ends = np.concatenate([edges.left, edges.right])
+    sorting = np.argsort(ends)
+    is_new = np.diff(ends[sorting], prepend=-1) != 0
+    del ends
+    number = np.empty(len(sorting), np.int32)
+    number[sorting] = rank[np.cumsum(is_new, dtype=np.int32) - 1]
+    left, right = number[: len(edges)], number[len(edges) :]
     return _Ranked(
         better=np.minimum(left, right),
         worse=np.maximum(left, right),
@@ -204,22 +217,19 @@ def _rank_edges(edges: Edges, rows: NDArray[np.int64], order: NDArray[np.int64])
 def _find_stars(edges: _Ranked, num: int) -> _Stars:
     equals = [_find_best(edges, edges.kind <= level, num) for level in _EQUALITIES]
     group = equals[-1]  # [N], the best of a sample's equal ones stands for all of them
-    joined = _join_groups(edges, group)
-    star = np.arange(num, dtype=np.int32)
-    star[joined.worse] = joined.better
+    star, strength = _join_groups(edges, group)
     keeper = star[group]
-    kind, distance = np.full(num, Kind.LOOK, np.int8), np.zeros(num, np.float32)
-    kind[joined.worse], distance[joined.worse] = joined.kind, joined.distance
-    kind, distance = kind[group], distance[group]  # all of a group come by one edge
+    kind, distance = _split_strength(strength[group])  # all of a group come by one edge
     for level, best in list(zip(_EQUALITIES, equals, strict=True))[::-1]:
-        kind[best == best[keeper]] = level
+        is_equal = best == best[keeper]
+        kind[is_equal], distance[is_equal] = level, 0
     component = _find_best(edges, np.ones(len(edges.kind), bool), num)
     return _Stars(
         keeper=keeper,
         kind=kind,
         distance=distance,
         num_components=int((component == np.arange(num)).sum()),
-        num_split=len(np.unique(component[keeper != component])),
+        num_split=len(find_distinct(component[keeper != component])),
     )
 
 
@@ -235,20 +245,40 @@ def _find_best(edges: _Ranked, chosen: NDArray[np.bool_], num: int) -> NDArray[n
     return best[label]
 
 
-def _join_groups(edges: _Ranked, group: NDArray[np.int32]) -> _Ranked:
-    """Give the edge that brings a group to its keeper, one for each group that is no keeper."""
+def _join_groups(
+    edges: _Ranked, group: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Give for each of [N] groups its keeper, and the strength of the strongest edge to it."""
     one, other = group[edges.better], group[edges.worse]
     loose = np.flatnonzero(one != other)
-    better, worse = np.minimum(one, other)[loose], np.maximum(one, other)[loose]
+    one, other = one[loose], other[loose]
+    better, worse = np.minimum(one, other), np.maximum(one, other)
     is_keeper = choose_keepers(better, worse, len(group))
-    used = is_keeper[better] & ~is_keeper[worse]
-    better, worse, loose = better[used], worse[used], loose[used]
-    kind, distance = edges.kind[loose], edges.distance[loose]
-    order = np.lexsort((distance, kind, better, worse))
-    first = order[np.diff(worse[order], prepend=-1) != 0]
-    return _Ranked(
-        better=better[first], worse=worse[first], kind=kind[first], distance=distance[first]
-    )
+    star = np.arange(len(group), dtype=np.int32)
+    taking = is_keeper[better]
+    np.minimum.at(star, worse[taking], better[taking])  # the best of several keepers
+    used = star[worse] == better
+    strength = np.full(len(group), np.iinfo(np.int64).max)
+    found = _join_strength(edges.kind[loose[used]], edges.distance[loose[used]])
+    np.minimum.at(strength, worse[used], found)
+    return star, strength
+
+
+def _join_strength(kind: NDArray[np.int8], distance: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Pack kind and distance into numbers that sort as (kind, distance) do.
+
+    The bits of floats >= 0 sort as the floats do; 1 - cosine may be a hair below, or -0.
+    """
+    bits = (np.maximum(distance, 0) + np.float32(0)).view(np.int32)
+    return (kind.astype(np.int64) << 32) | bits
+
+
+def _split_strength(
+    strength: NDArray[np.int64],
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Take kind and distance apart again."""
+    distance = (strength & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
+    return (strength >> 32).astype(np.int8), distance
 
 
 _STRENGTH = {"exact": 0, "pixels": 1, "near": 2}

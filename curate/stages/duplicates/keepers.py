@@ -116,7 +116,7 @@ def rank_samples(facts: pa.Table, policy: KeeperPolicy) -> NDArray[np.int64]:
     names = [str(place) for place in range(len(columns))]
     table = pa.table([*columns, facts[KEY]], names=[*names, KEY])
     order = [*((name, "descending") for name in names), (KEY, "ascending")]
-    return pc.sort_indices(table, sort_keys=order).to_numpy().astype(np.int64)
+    return pc.sort_indices(table, sort_keys=order).to_numpy().view(np.int64)
 
 
 def _number(column: pa.Array, policy: KeeperPolicy) -> pa.Array:
