@@ -15,6 +15,7 @@ from curate.stages.bucket import BucketConfig
 from curate.stages.dedup import DedupConfig
 from curate.stages.encode import EncodeConfig
 from curate.stages.filtering.config import FilterConfig
+from curate.stages.matching.benchmark_config import DecontaminateConfig
 from curate.stages.recaption import RecaptionConfig
 from curate.stages.repeats import RepeatsConfig
 from eval.report import ReportConfig
@@ -83,6 +84,7 @@ class RunConfig:
     repeats: RepeatsConfig = field(default_factory=RepeatsConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
+    decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
     recaption: RecaptionConfig = field(default_factory=RecaptionConfig)
     bucket: BucketConfig = field(default_factory=BucketConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)

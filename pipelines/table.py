@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from curate.core.schema import VERDICTS
 from curate.core.shard import ShardSet
 from curate.core.stage import Stage
 from curate.models.packs import ModelRef
@@ -83,18 +84,35 @@ def _dedup(parts: Parts) -> Stage[Any]:
     )
 
 
+def _decontaminate(parts: Parts) -> Stage[Any]:
+    from curate.stages.decontaminate import DecontaminateStage
+
+    return DecontaminateStage(
+        parts.config.decontaminate, parts.inputs, parts.models, parts.config.seed, own=parts.own
+    )
+
+
+def _with_verdicts(inputs: Mapping[str, ShardSet]) -> dict[str, ShardSet]:
+    """Give the last stage that judges under the name by which later ones know it."""
+    judges = ("dedup", "decontaminate")
+    last = [inputs[name] for name in judges if name in inputs][-1]
+    return {VERDICTS: last} | {name: one for name, one in inputs.items() if name not in judges}
+
+
 def _recaption(parts: Parts) -> Stage[Any]:
     from curate.stages.recaption import RecaptionStage
 
-    return RecaptionStage(parts.config.recaption, parts.inputs, parts.models, parts.config.seed)
+    inputs = _with_verdicts(parts.inputs)
+    return RecaptionStage(parts.config.recaption, inputs, parts.models, parts.config.seed)
 
 
 def _bucket(parts: Parts) -> Stage[Any]:
     from curate.stages.bucket import BucketStage
 
     return BucketStage(
-        parts.config.bucket, parts.inputs, parts.models, parts.config.seed, own=parts.own
-    )
+        parts.config.bucket, _with_verdicts(parts.inputs), parts.models, parts.config.seed,
+        own=parts.own,
+    )  # fmt: skip
 
 
 def _encode(parts: Parts) -> Stage[Any]:
@@ -144,16 +162,27 @@ STAGES: Mapping[str, StageSpec] = {
         reads=("ingest",),
         roles=(
             "image_text", "clip_*", "aesthetic", "aesthetic_v1", "watermark", "text_overlay",
-            "nsfw", "nudenet", "text_area", "ocr", "faces", "language", "toxic_terms", "toxicity",
+            "nsfw", "nudenet", "text_area", "ocr", "faces", "descriptor", "language", "toxic_terms",
+            "toxicity",
         ),
     ),
     "repeats": StageSpec(build=_repeats, reads=("ingest", "annotate")),
     "filter": StageSpec(build=_filter, reads=("annotate", "ingest"), may_read=("repeats",)),
     "dedup": StageSpec(build=_dedup, reads=("filter", "annotate", "ingest")),
-    "recaption": StageSpec(
-        build=_recaption, reads=("dedup", "ingest"), required_roles=("captioner",)
+    "decontaminate": StageSpec(
+        build=_decontaminate,
+        reads=("dedup", "annotate", "ingest"),
+        roles=("image_text", "descriptor"),
     ),
-    "bucket": StageSpec(build=_bucket, reads=("dedup", "recaption", "ingest")),
+    "recaption": StageSpec(
+        build=_recaption,
+        reads=("dedup", "ingest"),
+        may_read=("decontaminate",),
+        required_roles=("captioner",),
+    ),
+    "bucket": StageSpec(
+        build=_bucket, reads=("dedup", "recaption", "ingest"), may_read=("decontaminate",)
+    ),
     "encode": StageSpec(
         build=_encode, reads=("bucket",), required_roles=("vae", "text_encoder")
     ),
@@ -164,7 +193,7 @@ STAGES: Mapping[str, StageSpec] = {
     "evaluate": StageSpec(
         build=_evaluate,
         reads=("sample", "bucket"),
-        may_read=("ingest", "annotate", "filter", "dedup", "recaption"),
+        may_read=("ingest", "annotate", "filter", "dedup", "decontaminate", "recaption"),
         roles=("captioner", "vae"),
         required_roles=("image_text",),
     ),
@@ -172,8 +201,8 @@ STAGES: Mapping[str, StageSpec] = {
         build=_report,
         reads=("ingest",),
         may_read=(
-            "annotate", "repeats", "filter", "dedup", "recaption", "bucket", "encode", "train",
-            "sample", "evaluate",
+            "annotate", "repeats", "filter", "dedup", "decontaminate", "recaption", "bucket",
+            "encode", "train", "sample", "evaluate",
         ),
     ),
 }  # fmt: skip
