@@ -119,6 +119,18 @@ def _load_picture_score(ref: ModelRef) -> Loaded:
     return Loaded(name=model.name, detail=model.name, probe=lambda: probe_score(model))
 
 
+def _load_descriptor(ref: ModelRef) -> Loaded:
+    from curate.models.copy_descriptor import load_copy_descriptor
+    from curate.models.probes import probe_descriptor
+
+    model = load_copy_descriptor(ref)
+    return Loaded(
+        name=model.name,
+        detail=f"{model.name}, {model.dim} dimensions",
+        probe=lambda: probe_descriptor(model),
+    )
+
+
 def _load_vae(ref: ModelRef) -> Loaded:
     from curate.models.vae import load_vae
 
@@ -154,6 +166,7 @@ LOADERS: Mapping[str, Callable[[ModelRef], Loaded]] = {
     "watermark": _load_picture_score,
     "nsfw": _load_picture_score,
     "nudenet": _load_picture_score,
+    "descriptor": _load_descriptor,
     "vae": _load_vae,
     "text_encoder": _load_text_encoder,
 }

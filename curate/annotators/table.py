@@ -281,6 +281,12 @@ def _faces(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     return Faces(models)
 
 
+def _descriptor(models: Mapping[str, ModelRef], options: Options) -> Annotator:
+    from curate.annotators.descriptor import Descriptor
+
+    return Descriptor(models)
+
+
 ANNOTATORS: Mapping[str, Callable[[Mapping[str, ModelRef], Options], Annotator]] = {
     "pixels": _pixels,
     "hashes": _hashes,
@@ -300,6 +306,7 @@ ANNOTATORS: Mapping[str, Callable[[Mapping[str, ModelRef], Options], Annotator]]
     "text_area": _text_area,
     "ocr": _ocr,  # reads text_area.boxes
     "faces": _faces,
+    "descriptor": _descriptor,
 }
 """Name to builder, in the order in which they run; a builder takes the pack and the
 options and loads nothing."""

@@ -46,6 +46,7 @@ INGEST_SCHEMA = pa.schema(
     ]
 )
 
+VERDICTS = "verdicts"  # the input of stages that take what the last stage with verdicts kept
 VERDICT_FIELDS = (
     pa.field("key", pa.string(), nullable=False),
     pa.field("status", pa.string(), nullable=False),

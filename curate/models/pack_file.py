@@ -21,7 +21,9 @@ from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 
 BASE = "base"
-_OWN_FORMATS = ("fasttext",)  # lid.176.bin is no pickle; its loader checks what it is
+# lid.176.bin is no pickle, and a copy detector is a whole network, which no command converts; their
+# loaders check what a file is.
+_OWN_FORMATS = ("fasttext", "isc", "sscd", "onnx_descriptor")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 
 

@@ -26,6 +26,7 @@ ROLES = (
     "text_area",
     "ocr",
     "faces",
+    "descriptor",
     "language",
     "toxic_terms",
     "toxicity",

@@ -11,6 +11,7 @@ from PIL import Image
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 from curate.models.clip import ImageTextModel, load_image_text
+from curate.models.copy_descriptor import CopyDescriptor
 from curate.models.golden import (
     LOG_ODDS_TOLERANCE,
     TOLERANCE,
@@ -36,6 +37,11 @@ def probe_image_text(model: ImageTextModel) -> Outputs:
         "images": model.embed_images(golden_pictures()),
         "texts": model.embed_texts(golden_texts()),
     }
+
+
+def probe_descriptor(model: CopyDescriptor) -> Outputs:
+    """Give unit vectors of the pictures."""
+    return {"images": model.embed_images(golden_pictures())}
 
 
 def probe_head(head: Head) -> Outputs:

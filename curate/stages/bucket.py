@@ -28,7 +28,7 @@ from curate.core.errors import ConfigError, StageError
 from curate.core.image import cover_box, encode_image, resize_cover
 from curate.core.manifest import Task
 from curate.core.merge import cut_by, merge_sorted, read_pieces
-from curate.core.schema import OK, shard_name
+from curate.core.schema import OK, VERDICTS, shard_name
 from curate.core.seed import derive_seed
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
@@ -111,13 +111,13 @@ class BucketStage(Stage[BucketConfig]):
 
     name: ClassVar[str] = "bucket"
     version: ClassVar[int] = 2
-    takes: ClassVar[tuple[str, str] | None] = ("dedup", "kept")
+    takes: ClassVar[tuple[str, str] | None] = (VERDICTS, "kept")
 
     def waves(self) -> Iterator[Sequence[Task]]:
         captioned = set(self.inputs["recaption"].shards())  # a quarantined shard is left out
         verdicts = {
             shard: digests
-            for shard, digests in self.inputs["dedup"].all_digests(".parquet").items()
+            for shard, digests in self.inputs[VERDICTS].all_digests(".parquet").items()
             if shard in captioned
         }
         ingested = self.inputs["ingest"].all_digests(".parquet")
@@ -143,7 +143,7 @@ class BucketStage(Stage[BucketConfig]):
         """Choose the bucket of a shard's kept samples; count those that would lose too much."""
         shard = name.removeprefix(SIZES)
         buckets = make_buckets(self.config.area_px, self.config.step_px, self.config.max_aspect)
-        verdicts = self.inputs["dedup"].table(shard, ["key", "keep"])
+        verdicts = self.inputs[VERDICTS].table(shard, ["key", "keep"])
         sizes = self.inputs["ingest"].table(shard, ["key", "height", "width"])
         kept = verdicts.filter(verdicts["keep"]).join(sizes, "key")
         counts: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 """Write new captions for the kept pictures; every attempt is a row, rejected ones too.
 
-ingest tar + dedup verdicts -> captioner, all styles -> judged attempts -> captions table
+ingest tar + the last verdicts -> captioner, all styles -> judged attempts -> captions table
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from curate.captioners.table import (
 from curate.core.batches import batched
 from curate.core.errors import SAMPLE_FAULTS, ConfigError
 from curate.core.manifest import Task
-from curate.core.schema import OK
+from curate.core.schema import OK, VERDICTS
 from curate.core.shard import ShardWriter
 from curate.core.stage import MapStage, Place
 from curate.stages.pictures import Picture, read_pictures
@@ -80,14 +80,14 @@ class RecaptionStage(MapStage[RecaptionConfig]):
     """Write one row per caption attempt of every kept sample."""
 
     name: ClassVar[str] = "recaption"
-    takes: ClassVar[tuple[str, str] | None] = ("dedup", "kept")
+    takes: ClassVar[tuple[str, str] | None] = (VERDICTS, "kept")
     captioner: Captioner
 
     def setup(self) -> None:
         self.captioner = load_captioner(self.models["captioner"])
 
     def run(self, task: Task, place: Place) -> Counter[str]:
-        verdicts = self.inputs["dedup"].table(task.shard, ["key", "keep"])
+        verdicts = self.inputs[VERDICTS].table(task.shard, ["key", "keep"])
         keys = set(verdicts.filter(verdicts["keep"])["key"].to_pylist())
         counts: Counter[str] = Counter()
         pictures = read_pictures(self.inputs["ingest"], task.shard, keys)
