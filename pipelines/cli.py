@@ -26,6 +26,7 @@ curate VERB [key=value ...]
   status  out=DIR [watch=SECONDS]               a table: stage, shards, in, kept, dropped, failed;
                                                 a run that is going on, with its time left
   show    out=DIR stage=S [key=K] [reason=R] [limit=N]    rows, captions, paths of thumbnails
+  show    out=DIR cluster=KEY [limit=N]         a keeper, its duplicates and why; a contact sheet
   why     KEY out=DIR                           one sample's whole story
   verify  out=DIR [--repair]                    digests of every file; names damaged members
   takedown keys=FILE | urls=FILE | hashes=FILE [out=DIR]   take samples out, here and downstream
@@ -53,7 +54,8 @@ def main() -> int:
     """Run the command line; the entry point of the `curate` script."""
     arguments = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    for name in ("train", "curate.core.executor"):  # how far it is, where the dashboard is
+    # How far it is, where the dashboard is, whether the similarity means anything on this data.
+    for name in ("train", "curate.core.executor", "eval.report_matching"):
         logging.getLogger(name).setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _end)
     debug = "debug=true" in arguments
