@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from curate.core.errors import ConfigError
@@ -29,16 +29,17 @@ def status(arguments: Sequence[str]) -> int:
 
 
 def show(arguments: Sequence[str]) -> int:
-    """Print rows of a stage."""
+    """Print rows of a stage, or a cluster of duplicates."""
     from pipelines.inspect import show_rows
 
-    options = read_options(
-        arguments, {"out": "out", "stage": "", "key": "", "reason": "", "limit": "10"}
-    )
+    defaults = {"out": "out", "stage": "", "key": "", "reason": "", "cluster": "", "limit": "10"}
+    options = read_options(arguments, defaults)
     if not options["limit"].isdigit() or int(options["limit"]) < 1:
         raise ConfigError(
             f"limit: must be a whole number >= 1, got {options['limit']!r}; set limit=N"
         )
+    if options["cluster"]:
+        return _show_cluster(options)
     rows = show_rows(
         open_store(options["out"]),
         options["stage"],
@@ -51,6 +52,31 @@ def show(arguments: Sequence[str]) -> int:
         for name, value in row.items():
             if value not in (None, "", []):
                 print(f"  {name}: {shorten(value)}")
+    return EXIT_OK
+
+
+def _show_cluster(options: Mapping[str, str]) -> int:
+    """Print a cluster: the keeper, then its duplicates."""
+    from pipelines.inspect_cluster import show_cluster
+
+    given = [name for name in ("key", "reason") if options[name]]
+    if given or options["stage"] not in ("", "dedup"):
+        name = given[0] if given else "stage"
+        raise ConfigError(
+            f"{name}: must not be set beside cluster, got {options[name]!r}; leave it out"
+        )
+    limit = int(options["limit"])
+    view = show_cluster(open_store(options["out"]), options["cluster"], limit=limit)
+    for member in view.members:
+        size = f"{member.width}x{member.height}"
+        caption = shorten(" ".join(member.caption.split()))
+        print(f"{member.key}  {member.describe_edge():14}  {size:>11}  {caption}")
+    if view.num_withheld:
+        print(f"withheld by blocklist: {view.num_withheld}")
+    more = view.num_members - view.num_withheld - len(view.members)
+    if more:
+        print(f"more: {more}; set limit=N")
+    print(f"sheet: {view.sheet}")
     return EXIT_OK
 
 

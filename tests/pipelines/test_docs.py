@@ -35,7 +35,7 @@ COMMAND = re.compile(r"^(?:\$ )?curate (?P<verb>[a-z-]+) (?P<rest>.*)$", re.M)
 CONFIG_KEY = re.compile(r"`((?:ingest|annotate|repeats)\.[a-z_]+)(?:=([^`]*))?`")
 # Keys of the verbs that read a finished run.
 OWN_KEYS = {
-    "show": {"out", "stage", "key", "reason", "limit"},
+    "show": {"out", "stage", "key", "reason", "cluster", "limit"},
     "why": {"out"},
     "uids": {"out", "stage"},
     "ledger": {"out", "all_rules"},
