@@ -1,6 +1,9 @@
 """Write new captions for the kept pictures; every attempt is a row, rejected ones too.
 
 ingest tar + the last verdicts -> captioner, all styles -> judged attempts -> captions table
+
+Where dedup kept the captions of the dropped duplicates, each is a row too: source `alternate_1`
+and so on, model `dedup`.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -31,6 +34,9 @@ from curate.core.stage import MapStage, Place
 from curate.stages.pictures import Picture, read_pictures
 
 logger = logging.getLogger(__name__)
+
+ALTERNATES = "alternates"  # the verdicts' column: captions of dropped duplicates
+ALTERNATE = "alternate_"  # starts their sources' names
 
 CAPTION_SCHEMA = pa.schema(
     [
@@ -87,10 +93,9 @@ class RecaptionStage(MapStage[RecaptionConfig]):
         self.captioner = load_captioner(self.models["captioner"])
 
     def run(self, task: Task, place: Place) -> Counter[str]:
-        verdicts = self.inputs[VERDICTS].table(task.shard, ["key", "keep"])
-        keys = set(verdicts.filter(verdicts["keep"])["key"].to_pylist())
+        alternates = self._read_kept(task.shard)
         counts: Counter[str] = Counter()
-        pictures = read_pictures(self.inputs["ingest"], task.shard, keys)
+        pictures = read_pictures(self.inputs["ingest"], task.shard, alternates)
         with ShardWriter(
             place.out, task.shard, CAPTION_SCHEMA, with_tar=False, unique_keys=False
         ) as writer:
@@ -99,7 +104,19 @@ class RecaptionStage(MapStage[RecaptionConfig]):
                     for attempt in attempts:
                         writer.write({"key": picture.key, **self._row(attempt)})
                     counts.update(_count(attempts))
+                    for row in _alternate_rows(alternates[picture.key]):
+                        writer.write({"key": picture.key, **row})
+                        counts[ALTERNATES] += 1
         return counts
+
+    def _read_kept(self, shard: str) -> dict[str, list[str]]:
+        """Give the keys of the kept samples, each with the captions of its duplicates."""
+        verdicts = self.inputs[VERDICTS]
+        names = ["key", "keep"]
+        names += [ALTERNATES] if ALTERNATES in verdicts.schema(shard).names else []
+        table = verdicts.table(shard, names)
+        kept = table.filter(table["keep"]).to_pylist()
+        return {row["key"]: row.get(ALTERNATES) or [] for row in kept}
 
     def _caption(self, batch: Sequence[Picture]) -> list[tuple[Picture, list[CaptionAttempt]]]:
         """Caption a batch; a picture the captioner fails on gets rejected attempts.
@@ -138,6 +155,18 @@ class RecaptionStage(MapStage[RecaptionConfig]):
             "sampling": json.dumps(dict(attempt.sampling), sort_keys=True),
             "finish_reason": attempt.finish_reason,
             "tokens": attempt.num_tokens,
+        }
+
+
+def _alternate_rows(texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Spell captions of duplicates as accepted attempts, each under a source of its own."""
+    for number, text in enumerate(texts, start=1):
+        yield {
+            "status": OK,
+            "source": f"{ALTERNATE}{number}",
+            "text": text,
+            "text_raw": text,
+            "model": "dedup",
         }
 
 
