@@ -18,6 +18,7 @@ from curate.core.engine import StageReport, run_stage
 from curate.core.errors import ConfigError, DataError, StageError
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import Identity, finished_shards
+from curate.core.model_ref import ModelRef
 from curate.core.schema import VERDICT_FIELDS
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet, ShardWriter
@@ -28,6 +29,7 @@ from curate.stages.annotate import AnnotateConfig, AnnotateStage
 from curate.stages.decontaminate import DecontaminateStage
 from curate.stages.ingest import IngestStage
 from curate.stages.matching.benchmark_config import Actions, Benchmark, DecontaminateConfig
+from tests.models.onnx_files import write_pooling
 
 NUM_PICTURES, NUM_COPIES = 12, 5
 PROMPT = "a small red cube to the left of a tall green bottle"
@@ -327,3 +329,47 @@ def test_a_threshold_for_a_model_that_the_pack_lacks_is_refused(home: Path, tmp_
         stage = make(home, tmp_path, **config)
         with pytest.raises(ConfigError, match=f"{kind}_min_cosine: needs a model of role {role}"):
             run(stage, tmp_path)
+
+
+def with_descriptor(home: Path, folder: Path) -> tuple[dict[str, ModelRef], Path]:
+    """Annotate the samples by a copy detector, too: coarse averages of the picture."""
+    folder.mkdir()
+    write_pooling(folder / "mine.onnx", side=32, cell=4)
+    facts = {"side_px": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "min_cosine": 0.97}
+    (folder / "mine.json").write_text(json.dumps(facts))
+    paths = (folder / "mine.onnx", folder / "mine.json")
+    models = {"descriptor": ModelRef(kind="onnx_descriptor", paths=paths)}
+    annotate = folder / "annotate"
+    config = AnnotateConfig(annotators=["hashes", "pdq", "descriptor"])
+    given = {"ingest": ShardSet(home / "ingest")}
+    run(AnnotateStage(config, given, models, 0), annotate)
+    return models, annotate
+
+
+def test_a_copy_detector_of_the_pack_finds_what_hashes_are_not_asked_for(
+    home: Path, tmp_path: Path
+) -> None:
+    models, annotate = with_descriptor(home, tmp_path / "models")
+    stage = make(home, tmp_path / "out", models, benchmarks=own_set(home), pdq_radius=-1)
+    stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
+    run(stage, tmp_path / "out")
+    found = {n: r["kind"] for n, r in names(home, rows(tmp_path / "out")).items() if r["kind"]}
+    assert found == {"copy0": "bytes", "copy1": "pixels", "copy2": "descriptor"}
+    strict = make(
+        home, tmp_path / "out", models,
+        benchmarks=own_set(home), pdq_radius=-1, descriptor_min_cosine=1.0,
+    )  # fmt: skip
+    strict.inputs = stage.inputs
+    run(strict, tmp_path / "out")
+    assert "descriptor" not in summary(tmp_path / "out")["kinds"]
+
+
+def test_embeddings_of_another_model_are_refused(home: Path, tmp_path: Path) -> None:
+    models, annotate = with_descriptor(home, tmp_path / "models")
+    write_pooling(tmp_path / "models" / "new.onnx", side=32, cell=8)
+    paths = (tmp_path / "models" / "new.onnx", tmp_path / "models" / "mine.json")
+    models = {"descriptor": ModelRef(kind="onnx_descriptor", paths=paths)}
+    stage = make(home, tmp_path / "out", models, benchmarks=own_set(home))
+    stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
+    with pytest.raises(StageError, match=r"descriptor\.embedding must be of the model of role"):
+        run(stage, tmp_path / "out")
