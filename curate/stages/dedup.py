@@ -1,226 +1,168 @@
 """Find duplicate clusters among the kept samples and choose a keeper for each.
 
-    wave 1: hash columns of a shard's kept samples: `_hashes-NNNNN`
-    wave 2: one task per bin of digests: equal bytes, equal pixels: `_equal-NNNNN`
-    wave 3: one task per bin of pHash bands: near pictures, verified by thumbnails: `_near-NNNNN`
-    wave 4: all edges -> connected components, one row group per shard: `_clusters`
-    wave 5: a shard's verdicts and its own row group -> one verdict table per shard
+    wave 1: which shards came together, and what they were measured with: `_generation-NNNN`
+    wave 2: facts and hashes of some shards' kept samples, in bins: `_group-GGG-NNNNN`
+    wave 3: a bin of equal bytes, pixels, pHashes and PDQ hashes: `_same-GGG-NNNNN`
+    wave 4: some bands of a bin of pHashes or PDQ hashes, near pairs verified: `_near-GGG-NNNNN`
+    wave 5: all edges -> stars around keepers, one row group per shard: `_clusters`
+    wave 6: a shard's verdicts and its own row group -> one verdict table per shard
 
-No task holds all samples: a bin holds at most `bin_entries` entries of about 75 bytes, wave 4 only
-the samples that have a duplicate (`duplicates/`).
+No task holds all samples or reads all hashes: a task reads its own bin of what the wave before
+wrote (`duplicates/shuffle.py`); wave 5 holds the edges, so samples without duplicates cost nothing.
+Added shards are compared with old ones by tasks of their own (`duplicates/generations.py`). The
+memory of every task and a projection to a billion samples: docs/dedup.md.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.core.errors import ConfigError, StageError
 from curate.core.manifest import Task, find_markers
-from curate.core.schema import OK, VERDICT_FIELDS
+from curate.core.schema import VERDICT_FIELDS
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.duplicates.clusters import CLUSTER_FIELDS, CLUSTER_SCHEMA, cluster_rows
-from curate.stages.duplicates.edges import (
-    EDGE_SCHEMA,
-    HASH_SCHEMA,
-    HASHES,
-    Bin,
-    HashTables,
-    find_equal,
-    find_near,
+from curate.stages.duplicates.cluster_file import read_cluster_groups, write_clusters
+from curate.stages.duplicates.clusters import (
+    CLUSTER_FIELDS,
+    CLUSTER_SCHEMA,
+    Clusters,
+    Edges,
+    find_clusters,
 )
-from curate.stages.duplicates.masks import band_masks
+from curate.stages.duplicates.dedup_config import DedupConfig
+from curate.stages.duplicates.edge_table import count_heavy, read_edges, read_heavy
+from curate.stages.duplicates.generations import GENERATION, digest_of, plan_generations
+from curate.stages.duplicates.groups import Sources, take_facts, write_group
+from curate.stages.duplicates.layout import GROUP, NEAR, SAME, Layout
+from curate.stages.duplicates.measured import write_generation
+from curate.stages.duplicates.near import write_near
+from curate.stages.duplicates.same import write_same
 
-EQUAL, NEARS, CLUSTERS = "_equal-", "_near-", "_clusters"
+__all__ = ["DedupConfig", "DedupStage"]
+
+CLUSTERS, HEAVY = "_clusters", "_heavy"
 DEDUP_SCHEMA = pa.schema([*VERDICT_FIELDS, *CLUSTER_FIELDS])
 _NONE = (-1, "")  # a shard without duplicates has no row group
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DedupConfig:
-    """Say what counts as a duplicate.
-
-    Args:
-        phash_radius: bits in which two 64-bit pHashes may differ; 0..8. Source: reference
-            curation.md sections 3 and 7: 10 is too loose and still misses.
-        thumbnail_distance: largest difference of two 8x8 colour thumbnails that still verifies a
-            pHash pair, in 8-bit steps (0..255), taken over the most different value.
-        bin_entries: hash values a task holds at once, about 75 bytes each; chosen by us: 1.5 GB.
-
-    Source of the first two: toy webs of 5,000 rows, hash spec lm1. The distance was chosen on
-    seeds 0 and 11 (323 of 330 pairs found, 2 false); on seeds 12 and 13, which chose nothing, it
-    finds 324 of 332 pairs (recall 0.976) at 2 false ones (precision 0.994); 16 finds 328 at 6.
-    Before lm1 a radius of 8 with distance 24 gave precision 0.93, a pHash alone 0.46.
-    """
-
-    phash_radius: int = 6
-    thumbnail_distance: float = 13.0
-    bin_entries: int = 20_000_000
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.phash_radius <= 8:
-            raise ConfigError(
-                f"dedup.phash_radius: must be in [0, 8], got {self.phash_radius}; "
-                "larger radii join strangers"
-            )
-        if not 0 <= self.thumbnail_distance <= 255:
-            raise ConfigError(
-                "dedup.thumbnail_distance: must be in [0, 255], "
-                f"got {self.thumbnail_distance}; lower it"
-            )
-        if self.bin_entries < 1:
-            raise ConfigError(f"dedup.bin_entries: must be >= 1, got {self.bin_entries}; raise it")
-
-
 class DedupStage(Stage[DedupConfig]):
-    """Cluster duplicates over all shards; keep the largest picture of each cluster."""
+    """Cluster duplicates over all shards; keep one sample of each cluster."""
 
     name: ClassVar[str] = "dedup"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[tuple[str, str] | None] = ("filter", "kept")
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        verdicts = self.inputs["filter"].all_digests(".parquet")
-        measured = self.inputs["annotate"].all_digests(".parquet")
-        ingested = self.inputs["ingest"].all_digests(".parquet")
-        verdicts = {s: d for s, d in verdicts.items() if s in measured and s in ingested}
-        yield [
-            Task(shard=f"{HASHES}{shard}", inputs={**digests, **measured[shard], **ingested[shard]})
-            for shard, digests in verdicts.items()
-        ]
-        hashes = self._digest_of(f"{HASHES}{shard}" for shard in verdicts)
-        sources = {"sources": list(verdicts)}
-        num_kept = sum(count_kept(self.inputs["filter"]))
-        equal = self._bins(EQUAL, 2 * num_kept, hashes, sources)
-        yield equal
-        equals = self._digest_of(task.shard for task in equal)
-        num_entries = len(band_masks(self.config.phash_radius)) * num_kept
-        found = {**sources, "equal": [task.shard for task in equal]}
-        near = self._bins(NEARS, num_entries, hashes | equals, found)
-        yield near
-        edges = [task.shard for task in (*equal, *near)]
-        yield [Task(shard=CLUSTERS, inputs=self._digest_of(edges), params={"edges": edges})]
-        groups = self._cluster_groups()
+        inputs = self._find_inputs()
+        generations = plan_generations(self, inputs)
+        yield [task for _, task in generations]
+        num_kept = dict(count_kept(self.inputs["filter"], list(inputs)))
+        layout = Layout([one for one, _ in generations], num_kept, self.config)
+        groups = layout.group_tasks(inputs)
+        yield groups
+        same = layout.same_tasks(self._digests(groups))
+        yield _flat(same)
+        near = layout.near_tasks(same, self._digests(_flat(same)))
+        yield _flat(near)
+        found = [[*some, *others] for some, others in zip(same, near, strict=True)]
+        yield [self._cluster_task(layout, found, groups)]
+        clusters = read_cluster_groups(self.own, CLUSTERS)
         yield [
             Task(
                 shard=shard,
-                inputs={**digests, f"clusters/{shard}": groups.get(shard, _NONE)[1]},
-                params={"group": groups.get(shard, _NONE)[0]},
+                inputs={**digests, f"clusters/{shard}": clusters.get(shard, _NONE)[1]},
+                params={"group": clusters.get(shard, _NONE)[0]},
             )
-            for shard, digests in verdicts.items()
+            for shard, digests in self.inputs["filter"].all_digests(".parquet").items()
+            if shard in inputs
         ]
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         for prefix, write in (
-            (HASHES, self._write_hashes),
-            (EQUAL, self._write_equal),
-            (NEARS, self._write_near),
+            (GENERATION, self._write_generation),
+            (GROUP, self._write_group),
+            (SAME, self._write_same),
+            (NEAR, self._write_near),
             (CLUSTERS, self._write_clusters),
         ):
             if task.shard.startswith(prefix):
-                write(task, place)
-                return Counter()
+                return write(task, place)
         return self._write_verdicts(task, place)
 
-    def _digest_of(self, shards: Iterable[str]) -> dict[str, str]:
-        """Give one digest for many helper shards, named after the first."""
-        names = list(shards)
-        digests = [self.own.digests(name, ".parquet") for name in names]
-        digest = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
-        return {f"{names[0]} and {len(names) - 1} more": digest} if names else {}
+    def _find_inputs(self) -> dict[str, dict[str, str]]:
+        """Give the digests of all shards that every input has."""
+        names = ("filter", "annotate", "ingest")
+        digests = [self.inputs[name].all_digests(".parquet") for name in names]
+        return {
+            shard: {name: value for one in digests for name, value in one[shard].items()}
+            for shard in digests[0]
+            if all(shard in one for one in digests)
+        }
 
-    def _bins(
-        self, name: str, num_entries: int, inputs: Mapping[str, str], params: Mapping[str, Any]
-    ) -> list[Task]:
-        """Cut the entries into as many tasks as keep each within its memory."""
-        count = max(1, -(-num_entries // self.config.bin_entries))
-        return [
-            Task(
-                shard=f"{name}{number:05d}",
-                inputs=inputs,
-                params={**params, "bin": number, "bins": count},
-            )
-            for number in range(count)
-        ]
+    def _digests(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """Give a digest of what each task wrote."""
+        found: dict[str, str] = {}
+        for shard, marker in find_markers(self.own.store, [task.shard for task in tasks]):
+            files = {name: file.sha256 for name, file in marker.files.items()} if marker else {}
+            found[shard] = digest_of([files])
+        return found
 
-    def _write_hashes(self, task: Task, place: Place) -> None:
-        """Collect what clustering needs of a shard's kept samples, sorted by key."""
-        shard = task.shard.removeprefix(HASHES)
-        verdicts = self.inputs["filter"].table(shard, ["key", "keep"])
-        columns = ["key", "phash.phash", "phash.thumbnail", "hashes.sha256_pixels"]
-        missing = sorted(set(columns) - set(self.inputs["annotate"].schema(shard).names))
-        if missing:
-            raise StageError(
-                f"dedup: needs column {missing[0]}, which was not measured; "
-                "add phash and hashes to annotate.annotators"
-            )
-        measured = self.inputs["annotate"].table(shard, columns)
-        ingested = self.inputs["ingest"].table(shard, ["key", "sha256", "width", "height"])
-        kept = verdicts.filter(verdicts["keep"]).join(measured, "key").join(ingested, "key")
-        with ShardWriter(place.out, task.shard, HASH_SCHEMA, with_tar=False) as writer:
-            for row in kept.sort_by("key").to_pylist():
-                writer.write(
-                    {
-                        "key": row["key"],
-                        "status": OK,
-                        "num_pixels": row["width"] * row["height"],
-                        "bytes": _digest(row["sha256"]),
-                        "pixels": _digest(row["hashes.sha256_pixels"]),
-                        "phash": row["phash.phash"],
-                        "thumbnail": row["phash.thumbnail"],
-                    }
-                )
+    def _cluster_task(
+        self, layout: Layout, found: Sequence[Sequence[Task]], groups: Sequence[Task]
+    ) -> Task:
+        written = self._digests([*groups, *_flat(found)])
+        return Task(
+            shard=CLUSTERS,
+            inputs={f"edges and facts of {len(groups)} groups": digest_of([written])},
+            params={
+                "edges": [[task.shard for task in tasks] for tasks in found],
+                "groups": [[group.name, group.first_row] for group in layout.groups],
+            },
+        )
 
-    def _write_equal(self, task: Task, place: Place) -> None:
-        tables = HashTables(self.own, task.params["sources"])
-        part = Bin(number=task.params["bin"], count=task.params["bins"])
-        self._write_edges(task, place, find_equal(tables, part))
+    def _write_generation(self, task: Task, place: Place) -> Counter[str]:
+        write_generation(self.inputs["annotate"], self.own, self.config, task, place)
+        return Counter()
 
-    def _write_near(self, task: Task, place: Place) -> None:
-        tables = HashTables(self.own, task.params["sources"])
-        part = Bin(number=task.params["bin"], count=task.params["bins"])
-        rows = [self.own.table(name, ["other_row"])["other_row"] for name in task.params["equal"]]
-        repeated = np.unique(np.concatenate([column.to_numpy() for column in rows]))
-        config = self.config
-        edges = find_near(tables, part, repeated, config.phash_radius, config.thumbnail_distance)
-        self._write_edges(task, place, edges)
+    def _write_group(self, task: Task, place: Place) -> Counter[str]:
+        sources = Sources(
+            verdicts=self.inputs["filter"],
+            measured=self.inputs["annotate"],
+            ingested=self.inputs["ingest"],
+        )
+        write_group(sources, self.config, task, place)
+        return Counter()
 
-    def _write_edges(self, task: Task, place: Place, edges: Iterator[dict[str, Any]]) -> None:
-        with ShardWriter(
-            place.out, task.shard, EDGE_SCHEMA, with_tar=False, unique_keys=False
-        ) as writer:
-            for edge in edges:
-                writer.write(edge)
+    def _write_same(self, task: Task, place: Place) -> Counter[str]:
+        write_same(self.own, self.config, task, place)
+        return Counter()
 
-    def _write_clusters(self, task: Task, place: Place) -> None:
-        """Write one row group for each shard that has duplicates."""
-        edges = [row for name in task.params["edges"] for row in self.own.table(name).to_pylist()]
-        rows = cluster_rows(edges)
-        with pq.ParquetWriter(
-            place.out / f"{CLUSTERS}.parquet", CLUSTER_SCHEMA, compression="zstd"
-        ) as writer:
-            for _, some in groupby(rows, key=lambda row: row["shard"]):
-                writer.write_table(pa.Table.from_pylist(list(some), schema=CLUSTER_SCHEMA))
+    def _write_near(self, task: Task, place: Place) -> Counter[str]:
+        write_near(self.own, self.config, task, place)
+        return Counter()
 
-    def _cluster_groups(self) -> dict[str, tuple[int, str]]:
-        """Give the row group of each shard with duplicates, and a digest of its rows."""
-        groups: dict[str, tuple[int, str]] = {}
-        with pq.ParquetFile(self.own.table_path(CLUSTERS)) as file:
-            for number in range(file.num_row_groups):
-                rows = file.read_row_group(number).to_pylist()
-                text = json.dumps(rows, sort_keys=True)
-                groups[rows[0]["shard"]] = (number, hashlib.sha256(text.encode()).hexdigest())
-        return groups
+    def _write_clusters(self, task: Task, place: Place) -> Counter[str]:
+        """Write one row group for each shard that has duplicates, and the list of heavy hashes."""
+        names = task.params["edges"]
+        clusters = self._find_clusters(read_edges(self.own, names), task.params["groups"])
+        write_clusters(clusters.rows, place.out / f"{CLUSTERS}.parquet")
+        heavy = read_heavy(self.own, [name for some in names for name in some])
+        pq.write_table(heavy, place.out / f"{HEAVY}.parquet", compression="zstd")
+        counts = Counter(clusters_split=clusters.num_split) + count_heavy(heavy)
+        counts["clusters"] = len(clusters.rows["keeper"].unique())
+        return +counts
+
+    def _find_clusters(self, edges: Edges, groups: Sequence[tuple[str, int]]) -> Clusters:
+        if not len(edges):
+            return Clusters(rows=CLUSTER_SCHEMA.empty_table(), num_components=0, num_split=0)
+        facts = take_facts(self.own, groups, edges.rows())
+        policy, limit = self.config.policy(), self.config.keep_captions
+        return find_clusters(edges, facts, policy, max_alternates=limit)
 
     def _write_verdicts(self, task: Task, place: Place) -> Counter[str]:
         clusters: dict[str, dict[str, Any]] = {}
@@ -238,20 +180,20 @@ class DedupStage(Stage[DedupConfig]):
         return counts
 
 
-def count_kept(verdicts: ShardSet) -> Iterator[int]:
+def count_kept(verdicts: ShardSet, shards: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Yield how many samples of each shard were kept, from the markers."""
-    for _, marker in find_markers(verdicts.store, verdicts.shards()):
-        yield marker.counts.get("kept", 0) if marker else 0
+    for shard, marker in find_markers(verdicts.store, shards):
+        yield shard, marker.counts.get("kept", 0) if marker else 0
 
 
-def _digest(text: str | None) -> bytes | None:
-    return None if text is None else bytes.fromhex(text)
+def _flat(tasks: Sequence[Sequence[Task]]) -> list[Task]:
+    return [task for some in tasks for task in some]
 
 
 def _judge(row: Mapping[str, Any], cluster: Mapping[str, Any] | None) -> dict[str, Any]:
     if not row["keep"] or cluster is None:
         return {}
-    facts = {name: cluster[name] for name in ("cluster", "keeper", "edge", "distance")}
+    facts = {name: cluster[name] for name, _ in CLUSTER_FIELDS}
     if cluster["keeper"] == row["key"]:
         return facts
     return {**facts, "keep": False, "reason": f"duplicate_{cluster['edge']}"}

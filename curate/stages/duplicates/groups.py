@@ -1,0 +1,164 @@
+"""Collect what dedup needs of the kept samples of some shards: facts by row, entries by value.
+
+    shards in order -> kept samples by key -> numbered through, from the group's first row on
+        NAME.parquet        facts for the keeper policy, one row a sample
+        NAME.bytes.arrow    sha256 of the file, row
+        NAME.pixels.arrow   sha256 of the canonical pixels, row
+        NAME.phash.arrow    pHash, row, thumbnail
+        NAME.pdq.arrow      PDQ hash, row, hashes of the turned picture
+
+Each Arrow file is cut into bins by value. Row numbers are dedup's own: they name a sample in all
+of its helper tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from curate.core.errors import StageError
+from curate.core.manifest import Task
+from curate.core.schema import KEY
+from curate.core.shard import ShardSet
+from curate.core.stage import Place
+from curate.stages.duplicates.dedup_config import DedupConfig
+from curate.stages.duplicates.looks import THUMBNAIL_BYTES
+from curate.stages.duplicates.near import FORMS
+from curate.stages.duplicates.shuffle import BinWriter, bins_of, fixed_bytes, fixed_column
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+DIGEST_BYTES = 32
+EQUALITIES: Mapping[str, str] = {"bytes": "sha256", "pixels": "hashes.sha256_pixels"}
+"""Kind of entry -> the column whose equal values are equal pictures."""
+
+_DIGEST_ENTRY = pa.schema([("value", pa.binary(DIGEST_BYTES)), ("row", pa.int64())])
+_PHASH_ENTRY = pa.schema(
+    [("value", pa.uint64()), ("row", pa.int64()), ("thumbnail", pa.binary(THUMBNAIL_BYTES))]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Name the shard sets that samples are described in."""
+
+    verdicts: ShardSet
+    measured: ShardSet
+    ingested: ShardSet
+
+
+def write_group(sources: Sources, config: DedupConfig, task: Task, place: Place) -> None:
+    """Write the facts and entries of a group's shards."""
+    name, num_bins, first_row = task.shard, task.params["bins"], task.params["first_row"]
+    kept = pa.concat_tables(
+        _read_kept(sources, config, shard) for shard in task.params["shards"]
+    ).combine_chunks()
+    rows = np.arange(first_row, first_row + len(kept))
+    facts = [KEY, "shard", *_fact_columns(config)]
+    pq.write_table(kept.select(facts), place.out / f"{name}.parquet", compression="zstd")
+    for kind, entries in _entries_of(kept, rows, config):
+        values = fixed_words(entries["value"])
+        with BinWriter(place.out / f"{name}.{kind}.arrow", entries.schema) as writer:
+            writer.write(entries, bins_of(values, num_bins), num_bins)
+
+
+def fixed_words(column: pa.Array) -> NDArray[np.uint64]:
+    """Give 64-bit values as they are, and the first 64 bits of longer ones: [N]."""
+    if column.type == pa.uint64():
+        return column.to_numpy()
+    return np.ascontiguousarray(fixed_bytes(column)[:, :8]).view("<u8")[:, 0].astype(np.uint64)
+
+
+def take_facts(
+    own: ShardSet, groups: Sequence[tuple[str, int]], rows: NDArray[np.int64]
+) -> pa.Table:
+    """Read the facts of some samples.
+
+    Args:
+        own: dedup's shard set.
+        groups: (name, first row) of all groups, in the order of rows.
+        rows: sorted, without repeats.
+    """
+    parts: list[pa.Table] = []
+    ends = [*(first for _, first in groups[1:]), np.iinfo(np.int64).max]
+    for (name, first), end in zip(groups, ends, strict=True):
+        low, high = np.searchsorted(rows, [first, end])
+        if high > low or not parts:
+            parts.append(own.table(name).take(pa.array(rows[low:high] - first)))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _fact_columns(config: DedupConfig) -> list[str]:
+    return [
+        *dict.fromkeys(config.policy().columns()),
+        *(["caption"] if config.keep_captions else []),
+    ]
+
+
+def _read_kept(sources: Sources, config: DedupConfig, shard: str) -> pa.Table:
+    """Read what is needed of a shard's kept samples, sorted by key."""
+    verdicts = sources.verdicts.table(shard, [KEY, "keep"])
+    keys = verdicts.filter(verdicts["keep"])[KEY].combine_chunks()
+    keys = keys.take(pc.sort_indices(keys))
+    facts = [name for name in _fact_columns(config) if name != "num_pixels"]
+    measured = {*config.columns(), *(name for name in facts if "." in name)}
+    measured.discard(config.semantic_column)
+    told = {"sha256", "width", "height", *(name for name in facts if "." not in name)}
+    columns = {KEY: keys, "shard": pa.array([shard] * len(keys), pa.string())}
+    for tables, names in ((sources.measured, measured), (sources.ingested, told)):
+        table = tables.table(shard, [KEY, *sorted(names)])
+        found = table.take(pc.index_in(keys, value_set=table[KEY].combine_chunks()))
+        columns |= {name: found[name].combine_chunks() for name in sorted(names)}
+    columns["num_pixels"] = pc.multiply(
+        columns["width"].cast(pa.int64()), columns["height"].cast(pa.int64())
+    )
+    return pa.table(columns)
+
+
+def _entries_of(
+    kept: pa.Table, rows: NDArray[np.int64], config: DedupConfig
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Yield (kind, entries with `value` and `row`) of the samples that have a value."""
+    for kind, column in EQUALITIES.items():
+        known = np.flatnonzero(kept[column].is_valid().to_numpy())
+        digests = b"".join(map(bytes.fromhex, kept[column].take(pa.array(known)).to_pylist()))
+        values = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
+        columns = [fixed_column(values), pa.array(rows[known])]
+        yield kind, pa.record_batch(columns, schema=_DIGEST_ENTRY)
+    if "phash.phash" in kept.column_names:
+        known = pa.array(np.flatnonzero(kept["phash.phash"].is_valid().to_numpy()))
+        some = kept.take(known).combine_chunks()
+        columns = [_array(some["phash.phash"]), pa.array(rows[known.to_numpy()]),
+                   _array(some["phash.thumbnail"])]  # fmt: skip
+        yield "phash", pa.record_batch(columns, schema=_PHASH_ENTRY)
+    if "pdq.hash" in kept.column_names:
+        yield "pdq", _pdq_entries(kept, rows, config)
+
+
+def _pdq_entries(kept: pa.Table, rows: NDArray[np.int64], config: DedupConfig) -> pa.RecordBatch:
+    """Give the PDQ hashes of good quality, with those of the turned picture if they are wanted."""
+    is_good = pc.greater_equal(kept["pdq.quality"], config.pdq_min_quality).fill_null(False)
+    known = np.flatnonzero(pc.and_(is_good, kept["pdq.hash"].is_valid()).to_numpy())
+    some = kept.take(pa.array(known)).combine_chunks()
+    columns = {"value": _array(some["pdq.hash"]), "row": pa.array(rows[known])}
+    if config.pdq_dihedral:
+        forms = _array(some["pdq.dihedral"])
+        joined = [b"".join(turned or ()) for turned in forms.to_pylist()]
+        if any(len(turned) != FORMS * DIGEST_BYTES for turned in joined):
+            raise StageError(
+                "dedup.pdq_dihedral: needs all eight hashes of column pdq.dihedral, got fewer; "
+                "run annotate again with annotate.pdq_dihedral=true"
+            )
+        columns["forms"] = pa.array(joined, pa.binary(FORMS * DIGEST_BYTES))
+    return pa.record_batch(columns)
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    chunks = column.combine_chunks()
+    return chunks.chunk(0) if isinstance(chunks, pa.ChunkedArray) else chunks
