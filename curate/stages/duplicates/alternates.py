@@ -18,14 +18,14 @@ def gather_alternates(
     """List for each keeper the distinct captions of its members, without its own.
 
     Args:
-        captions: [N], texts of samples from the best to the worst; surrounding white space does
-            not count, null and "" are no captions.
+        captions: [N], large_string, of samples from the best to the worst; surrounding white space
+            does not count, null and "" are no captions.
         keepers: [N], place of each sample's keeper; a keeper's is its own.
         limit: captions of a list, at most.
 
     Returns:
-        [N] of list<string>: on a keeper's place the captions of its members, the best member's
-        first, null at all others. Memory is that of the captions and 60 bytes a sample.
+        [N] of list<large_string>: on a keeper's place the captions of its members, the best
+        member's first, null at all others. Memory is that of the captions and 60 bytes a sample.
     """
     texts = pc.fill_null(pc.utf8_trim_whitespace(captions.combine_chunks()), "")
     encoded = texts.dictionary_encode()

@@ -110,13 +110,18 @@ def rank_samples(facts: pa.Table, policy: KeeperPolicy) -> NDArray[np.int64]:
         StageError: nobody measured a column.
     """
     check_measured(policy, facts.column_names)
-    columns = [
-        _SCORES[rule](facts[KEEPER_COLUMNS[rule]].combine_chunks(), policy) for rule in policy.rules
-    ]
+    if not len(facts):
+        return np.empty(0, np.int64)
+    columns = [_score(facts[KEEPER_COLUMNS[rule]], rule, policy) for rule in policy.rules]
     names = [str(place) for place in range(len(columns))]
     table = pa.table([*columns, facts[KEY]], names=[*names, KEY])
     order = [*((name, "descending") for name in names), (KEY, "ascending")]
     return pc.sort_indices(table, sort_keys=order).to_numpy().view(np.int64)
+
+
+def _score(column: pa.ChunkedArray, rule: str, policy: KeeperPolicy) -> pa.ChunkedArray:
+    """Turn a column into numbers, the larger the better, chunk by chunk: texts may pass 2 GB."""
+    return pa.chunked_array([_SCORES[rule](chunk, policy) for chunk in column.chunks])
 
 
 def _number(column: pa.Array, policy: KeeperPolicy) -> pa.Array:
