@@ -40,14 +40,22 @@ from curate.stages.matching.benchmark_pictures import (
 )
 from curate.stages.matching.benchmark_prompts import PROMPT_SCHEMA, digest_prompts, prompt_rows
 from curate.stages.matching.embedders import find_limits, load_embedders
-from curate.stages.matching.hits import CONTAMINATION_SCHEMA, REASONS, decide, keep_strongest
+from curate.stages.matching.hits import (
+    ALTERNATES,
+    CONTAMINATION_SCHEMA,
+    REASONS,
+    decide,
+    keep_strongest,
+)
 from curate.stages.matching.items import ITEM_SCHEMA, sum_up
 from curate.stages.matching.picture_index import Limits
 from curate.stages.matching.prompts import PromptRules
 from curate.stages.matching.sample_columns import read_samples
+from curate.stages.matching.sift_captions import sift_captions
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 ITEMS = "_items-"
+LEFT_OUT = "left_out.alternates"  # counts captions of duplicates that are prompts
 _READ = ("dedup", "annotate", "ingest")
 
 
@@ -153,7 +161,7 @@ class DecontaminateStage(Stage[DecontaminateConfig]):
             self._embedders = load_embedders(task.params["embedders"], self.models)
         rows = hash_items(task.shard, items, self._embedders)
         _write_rows(task, place, BENCHMARK_SCHEMA, rows)
-        return Counter({UNREADABLE: sum(row["status"] != OK for row in rows)})
+        return +Counter({UNREADABLE: sum(row["status"] != OK for row in rows)})  # no zeros
 
     def _write_prompts(self, task: Task, place: Place) -> Counter[str]:
         path = Path(self.config.benchmarks[task.params["benchmark"]].prompts)
@@ -162,17 +170,31 @@ class DecontaminateStage(Stage[DecontaminateConfig]):
         return Counter()
 
     def _write_verdicts(self, task: Task, place: Place) -> Counter[str]:
-        verdicts = self.inputs["dedup"].table(task.shard, ["key", "status", "keep", "reason"])
+        verdicts = self._read_verdicts(task.shard)
         kept = verdicts.filter(verdicts["keep"])["key"].combine_chunks()
         index, actions = self._open_index(task), Actions(**task.params["action"])
         samples = read_samples(self.inputs, task.shard, kept, index.limits, self.models)
         found = keep_strongest(index.match(samples))
         judged = {kept[row].as_py(): decide(hits, actions) for row, hits in found.items()}
         reached = verdicts.to_pylist()
-        rows = [row | judged.get(row["key"], {}) for row in reached]
+        sifted = sift_captions(
+            [row.get(ALTERNATES) for row in reached], index.match_captions, actions
+        )
+        rows = [
+            row | judged.get(row["key"], {}) | {ALTERNATES: captions}
+            for row, captions in zip(reached, sifted.captions, strict=True)
+        ]
         _write_rows(task, place, CONTAMINATION_SCHEMA, rows)
         pairs = zip(reached, rows, strict=True)
-        return Counter(name for before, row in pairs if before["keep"] for name in _count(row))
+        counts = Counter(name for before, row in pairs if before["keep"] for name in _count(row))
+        return counts + Counter({LEFT_OUT: sifted.num_dropped})
+
+    def _read_verdicts(self, shard: str) -> pa.Table:
+        """Read what dedup said of a shard, and the captions that keepers took over if it did."""
+        columns = ["key", "status", "keep", "reason"]
+        known = self.inputs["dedup"].schema(shard).names
+        columns += [ALTERNATES] if ALTERNATES in known else []
+        return self.inputs["dedup"].table(shard, columns)
 
     def _open_index(self, task: Task) -> BenchmarkIndex:
         """Give the index of the task's benchmarks; a worker's tasks share it."""

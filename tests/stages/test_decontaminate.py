@@ -93,15 +93,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def write_verdicts(folder: Path, shard: str, keys: Sequence[str]) -> None:
+def write_verdicts(
+    folder: Path, shard: str, keys: Sequence[str], alternates: Sequence[str] = ()
+) -> None:
     """Commit a shard of dedup that keeps all samples but the last of shard 00002."""
     work = folder / ".new"
     work.mkdir(parents=True)
-    with ShardWriter(work, shard, pa.schema(VERDICT_FIELDS), with_tar=False) as writer:
+    schema = pa.schema([*VERDICT_FIELDS, ("alternates", pa.list_(pa.string()))])
+    with ShardWriter(work, shard, schema, with_tar=False) as writer:
         for key in keys:
             keep = shard != "00002" or key != keys[-1]
             reason = "" if keep else "duplicate_near"
-            writer.write({"key": key, "status": "ok", "keep": keep, "reason": reason})
+            row = {"key": key, "status": "ok", "keep": keep, "reason": reason}
+            writer.write({**row, "alternates": list(alternates)})
     parts: dict[str, Any] = {"config": {}, "models": {}, "inputs": {}, "params": {"n": shard}}
     identity = Identity(stage="dedup", version=1, seed=0, **parts)
     num_dropped = int(shard == "00002")
@@ -373,3 +377,20 @@ def test_embeddings_of_another_model_are_refused(home: Path, tmp_path: Path) -> 
     stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
     with pytest.raises(StageError, match=r"descriptor\.embedding must be of the model of role"):
         run(stage, tmp_path / "out")
+
+
+def test_a_duplicates_caption_that_is_a_prompt_is_left_out_and_its_keeper_stays(
+    home: Path, tmp_path: Path
+) -> None:
+    dedup = tmp_path / "dedup"
+    taken = ["another view", f"{PROMPT}.", f"photo of {PROMPT} in a room"]
+    for shard, table in ShardSet(home / "ingest").tables(["key"]):
+        write_verdicts(dedup, shard, table["key"].to_pylist(), alternates=taken)
+    stage = make(home, tmp_path / "out", benchmarks={"parti": Benchmark(prompts=str(
+        home / "prompts.txt"))})  # fmt: skip
+    stage.inputs = {**stage.inputs, "dedup": ShardSet(dedup)}
+    report = run(stage, tmp_path / "out")
+    kept = [row for row in rows(tmp_path / "out") if row["keep"]]
+    assert {tuple(row["alternates"]) for row in kept} == {(taken[0], taken[2])}
+    assert report.counts["left_out.alternates"] == NUM_PICTURES + NUM_COPIES
+    assert report.counts["dropped.contaminated_prompt"] == 1  # by its own caption

@@ -57,16 +57,19 @@ class BenchmarkIndex:
         """Yield all matches of samples, see `PictureIndex.match`; a column caption is read too."""
         if self._pictures:
             yield from self._pictures.match(samples)
-        if self._prompts:
-            for match in self._prompts.match(samples["caption"].to_pylist()):
-                for item in match.items:
-                    yield Hit(
-                        row=match.row,
-                        benchmark=match.benchmark,
-                        item=item,
-                        kind=match.kind,
-                        distance=1 - match.score,
-                    )
+        yield from self.match_captions(samples["caption"].to_pylist())
+
+    def match_captions(self, captions: Sequence[str | None]) -> Iterator[Hit]:
+        """Yield all matches of captions; their place is the hits' row."""
+        for match in self._prompts.match(captions) if self._prompts else ():
+            for item in match.items:
+                yield Hit(
+                    row=match.row,
+                    benchmark=match.benchmark,
+                    item=item,
+                    kind=match.kind,
+                    distance=1 - match.score,
+                )
 
 
 def read_items(own: ShardSet, shards: Sequence[str]) -> list[BenchmarkItem]:

@@ -22,6 +22,7 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(PROMPT_KINDS, PROMPT),
 }
 
+ALTERNATES = "alternates"  # dedup's column: captions of dropped duplicates
 _HIT_FIELDS = (
     ("benchmark", pa.string()),
     ("item", pa.string()),
@@ -33,6 +34,7 @@ CONTAMINATION_SCHEMA = pa.schema(
         *VERDICT_FIELDS,
         *_HIT_FIELDS,  # of the hit that decided, or of the strongest that is flagged
         ("hits", pa.list_(pa.struct(list(_HIT_FIELDS)))),  # all
+        (ALTERNATES, pa.list_(pa.string())),  # as dedup has them, without those that are prompts
     ]
 )
 
