@@ -29,8 +29,8 @@ class FunnelRow:
 def measure_funnel(inputs: Mapping[str, ShardSet]) -> list[FunnelRow]:
     """Count every stage, in the order of `inputs`, from its markers.
 
-    A row that failed at ingest stays in later tables under the same status; it is counted where
-    it failed and taken out of what later stages were given.
+    A row that failed at ingest, or that blocklist dropped, stays in later tables under the same
+    status; it is counted where that happened and taken out of what later stages were given.
     """
     rows: list[FunnelRow] = []
     failed_before: Counter[str] = Counter()
@@ -40,8 +40,8 @@ def measure_funnel(inputs: Mapping[str, ShardSet]) -> list[FunnelRow]:
             continue
         failed = _with_prefix(counts, "failed.")
         carried = failed & failed_before
-        failed_before |= failed
         dropped = _with_prefix(counts, "dropped.")
+        failed_before |= failed | dropped
         plain = {"in", "kept"}
         notes = {
             name: num

@@ -1,7 +1,8 @@
 """Hold the pictures of a page: thumbnails and captions of all samples that it shows.
 
 A picture whose `nsfw.score` or `nudenet.score` is too high, or missing where others have one, has
-no thumbnail; an empty frame says so in its place.
+no thumbnail; an empty frame says so in its place. One that the stage blocklist did not let pass has
+no caption either, nor has one that it has not judged.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from curate.core.schema import KEY
 from curate.core.shard import ShardSet
+from curate.core.withheld import find_withheld
 from eval.row_stream import take_rows
 from eval.thumbnails import load_thumbnails
 
@@ -54,7 +56,11 @@ class Gallery:
 
 
 def open_gallery(
-    ingest: ShardSet, annotate: ShardSet | None, keys: Collection[str], side_px: int
+    ingest: ShardSet,
+    annotate: ShardSet | None,
+    keys: Collection[str],
+    side_px: int,
+    blocklist: ShardSet | None = None,
 ) -> Gallery:
     """Load pictures and captions of all chosen samples.
 
@@ -63,12 +69,15 @@ def open_gallery(
         annotate: where the columns of MAX_UNSAFE are, if they were measured.
         keys: of the samples.
         side_px: longer side of a thumbnail.
+        blocklist: whose hits are not shown at all, if the pipeline has it.
     """
-    hidden = find_hidden(annotate, keys)
+    withheld = {key: f"not shown: {why}" for key, why in find_withheld(blocklist, keys).items()}
+    told = set(keys) - withheld.keys()
+    hidden = find_hidden(annotate, told) | withheld
     return Gallery(
         uris=load_thumbnails(ingest, set(keys) - hidden.keys(), side_px),
         captions={
-            row[KEY]: row.get("caption") or "" for row in take_rows(ingest, keys, ["caption"])
+            row[KEY]: row.get("caption") or "" for row in take_rows(ingest, told, ["caption"])
         },
         hidden=hidden,
     )

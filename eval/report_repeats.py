@@ -2,6 +2,8 @@
 
     columns repeats.* + pHash + caption, shard by shard -> the most repeated ones
 
+Samples that the stage blocklist withholds are left out.
+
 The columns already count over all shards, so that the few largest are exact in bounded memory.
 """
 
@@ -16,6 +18,7 @@ import pyarrow.compute
 
 from curate.core.schema import KEY
 from curate.core.shard import ShardSet
+from curate.core.withheld import BLOCKLIST, may_be_shown
 from eval.gallery import Gallery, PictureView
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
@@ -73,6 +76,7 @@ def find_repeats(inputs: Mapping[str, ShardSet], num_pictures: int, num_captions
     captions: dict[str, RepeatedCaption] = {}  # by text without case and white space
     for shard in inputs["repeats"].shards():
         table = inputs["repeats"].table(shard, [KEY, PICTURES, CAPTIONS, HOSTS, TEXTS])
+        table = may_be_shown(table, inputs.get(BLOCKLIST), shard)
         _add_pictures(pictures, inputs["annotate"], shard, table)
         _add_captions(captions, inputs["ingest"], shard, table)
         pictures = dict(sorted(pictures.items(), key=_rank_picture)[:num_pictures])

@@ -16,6 +16,7 @@ from curate.stages.dedup import DedupConfig
 from curate.stages.encode import EncodeConfig
 from curate.stages.filtering.config import FilterConfig
 from curate.stages.matching.benchmark_config import DecontaminateConfig
+from curate.stages.matching.blocklist_config import BlocklistConfig
 from curate.stages.recaption import RecaptionConfig
 from curate.stages.repeats import RepeatsConfig
 from eval.report import ReportConfig
@@ -61,6 +62,7 @@ class RunConfig:
         models: model pack: toy, offline, laion, datacomp, or a YAML file (role -> kind and paths).
         models_folder: folder of the models that the packs laion and datacomp do not ship.
         stages: the pipeline's stages, in any order; the table's order holds.
+        require_blocklist: refuse to run without a list of known harm.
         keep_stale: let the chosen stages read outputs that another config made, knowingly.
         retry_quarantined: try tasks again that an earlier run gave up.
         retry_failed: fetch failed rows of finished shards again and merge them.
@@ -73,6 +75,7 @@ class RunConfig:
     models: str = "toy"
     models_folder: str = ""
     stages: list[str] = field(default_factory=list[str])
+    require_blocklist: bool = False
     keep_stale: bool = False
     retry_quarantined: bool = False
     retry_failed: bool = False
@@ -81,6 +84,7 @@ class RunConfig:
     toyweb: ToywebConfig = field(default_factory=ToywebConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
+    blocklist: BlocklistConfig = field(default_factory=BlocklistConfig)
     repeats: RepeatsConfig = field(default_factory=RepeatsConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)

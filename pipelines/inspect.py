@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from curate.core.errors import ConfigError, DataError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from curate.core.shard import ShardSet
     from curate.stages.filtering.rules_in_force import RuleInForce
 
+BLOCKLIST = "blocklist"  # as in core/withheld.py, which imports arrow
+_JUDGED = ("annotate", "ingest", BLOCKLIST, "repeats")  # whose tables filter reads
 RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
 _OUTCOMES = (
     "passes",
@@ -45,19 +48,13 @@ def show_rows(
     Raises:
         DataError: the stage has no finished shards.
     """
-    shard_set = _open(out, stage)
-    found = 0
-    for shard, table in shard_set.tables():
-        for row in table.to_pylist():
-            if key and row["key"] != key:
-                continue
-            if reason and reason not in (row.get("reason"), row["status"]):
-                continue
-            story = {name: value for name, value in row.items() if not name.endswith("embedding")}
-            yield {"shard": shard, **story, **_picture(out, row["key"])}
-            found += 1
-            if found >= limit:
-                return
+    found = list(islice(_find_rows(open_stage(out, stage), key, reason), limit))
+    withheld = withheld_of(out, {row["key"] for row in found})
+    for row in found:
+        if row["key"] in withheld:
+            yield _without_content(row, stage, withheld[row["key"]])
+        else:
+            yield {**row, **_picture(out, row["key"])}
 
 
 def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
@@ -67,8 +64,10 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
         DataError: no stage knows the key.
     """
     known = False
-    for stage in read_run(out)["stages"]:
-        lines: list[str] = []
+    withheld = withheld_of(out, {key}).get(key)
+    stages = read_run(out)["stages"]
+    for stage in [BLOCKLIST] if withheld else stages:
+        lines = [f"withheld: {withheld}; no stage's row is shown"] if withheld else list[str]()
         for shard, row, marker in _rows_of(out, stage, key):
             lines += _tell_row(row, marker)
             lines += _tell_rules(out, shard, row) if stage == "filter" else []
@@ -86,7 +85,62 @@ def open_inputs(out: Store) -> dict[str, ShardSet]:
     from curate.core.shard import ShardSet
 
     there = read_run(out)["stages"]
-    return {n: ShardSet(out.child(n)) for n in ("annotate", "ingest", "repeats") if n in there}
+    return {n: ShardSet(out.child(n)) for n in _JUDGED if n in there}
+
+
+def withheld_of(out: Store, keys: Collection[str]) -> dict[str, str]:
+    """Find the samples of which nothing may be shown: key -> why."""
+    from curate.core.shard import ShardSet
+    from curate.core.withheld import find_withheld
+
+    if BLOCKLIST not in read_run(out)["stages"]:
+        return {}
+    found = find_withheld(ShardSet(out.child(BLOCKLIST)), keys)
+    samples = set[str]()  # a generated picture has a key of its own, which no list is about
+    for _, table in ShardSet(out.child("ingest")).tables(["key"]) if found else ():
+        samples.update(found.keys() & set(table["key"].to_pylist()))
+    return {key: why for key, why in found.items() if key in samples}
+
+
+def open_stage(out: Store, stage: str) -> ShardSet:
+    """Open a stage's tables.
+
+    Raises:
+        ConfigError: the run has no such stage.
+        DataError: it has no finished shards, or none with tables.
+    """
+    from curate.core.shard import ShardSet
+
+    stages: Sequence[str] = read_run(out)["stages"]
+    if stage not in stages:
+        raise ConfigError(f"stage: must be one of {', '.join(stages)}, got {stage!r}; choose one")
+    shard_set = ShardSet(out.child(stage))
+    shards = shard_set.shards()
+    if shards and not shard_set.has_table(shards[0]):
+        raise DataError(f"{out.child(stage).url}: has no tables to show, got files only; open them")
+    if not shards:
+        raise DataError(
+            f"{out.child(stage).url}: must hold finished shards, got none; "
+            f"run `curate run stage={stage}`"
+        )
+    return shard_set
+
+
+def _find_rows(shard_set: ShardSet, key: str, reason: str) -> Iterator[dict[str, Any]]:
+    for shard, table in shard_set.tables():
+        for row in table.to_pylist():
+            if key and row["key"] != key:
+                continue
+            if reason and reason not in (row.get("reason"), row["status"]):
+                continue
+            story = {name: value for name, value in row.items() if not name.endswith("embedding")}
+            yield {"shard": shard, **story}
+
+
+def _without_content(row: Mapping[str, Any], stage: str, why: str) -> dict[str, Any]:
+    """Keep a sample's place, and what blocklist itself says of it."""
+    shown = row if stage == BLOCKLIST else {name: row[name] for name in ("shard", "key")}
+    return {**shown, "withheld": why}
 
 
 def _rows_of(out: Store, stage: str, key: str) -> Iterator[tuple[str, dict[str, Any], Any]]:
@@ -156,7 +210,7 @@ def _picture(out: Store, key: str) -> dict[str, str]:
     from curate.core.image import encode_image
     from curate.stages.pictures import read_pictures
 
-    ingested = _open(out, "ingest")
+    ingested = open_stage(out, "ingest")
     for shard, table in ingested.tables(["key", "status"]):
         if key not in table["key"].to_pylist():
             continue
@@ -166,24 +220,6 @@ def _picture(out: Store, key: str) -> dict[str, str]:
             out.write(name, encode_image(picture.image, "png"))
             return {"caption": picture.caption, "thumbnail": str(out.local_path(name))}
     return {}
-
-
-def _open(out: Store, stage: str) -> ShardSet:
-    from curate.core.shard import ShardSet
-
-    stages: Sequence[str] = read_run(out)["stages"]
-    if stage not in stages:
-        raise ConfigError(f"stage: must be one of {', '.join(stages)}, got {stage!r}; choose one")
-    shard_set = ShardSet(out.child(stage))
-    shards = shard_set.shards()
-    if shards and not shard_set.has_table(shards[0]):
-        raise DataError(f"{out.child(stage).url}: has no tables to show, got files only; open them")
-    if not shards:
-        raise DataError(
-            f"{out.child(stage).url}: must hold finished shards, got none; "
-            f"run `curate run stage={stage}`"
-        )
-    return shard_set
 
 
 def _brief(value: Any) -> str:

@@ -12,6 +12,7 @@ from curate.core.manifest import SUMMARY, State, explain, finished_shards
 from curate.core.shard import ShardSet
 from curate.core.stage import plan_wave
 from curate.core.store import open_store
+from pipelines.blocklists import check_blocklists
 from pipelines.config import RunConfig
 from pipelines.measurable import check_measurable
 from pipelines.request import Request, build_stage, reads_of
@@ -47,11 +48,13 @@ def plan_request(request: Request) -> list[StagePlan]:
     """Plan every chosen stage, without running anything.
 
     Raises:
-        ConfigError: the run would be refused, for its filter judges what nobody measures.
+        ConfigError, DataError: the run would be refused, for its filter judges what nobody
+            measures, or for its block lists.
     """
     from pipelines.inputs import describe_input
 
     check_measurable(request)
+    check_blocklists(request)
     config = describe_input(request.config)
     plans: dict[str, StagePlan] = {}
     for name in [name for name in STAGES if name in request.config.stages]:

@@ -5,6 +5,7 @@ request -> models, columns, owner of `out` -> claim -> inputs -> for each stage:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 
@@ -14,8 +15,11 @@ from curate.core.disk_errors import naming_hopeless
 from curate.core.engine import Progress, StageReport, run_stage
 from curate.core.errors import ConfigError
 from curate.core.executor import open_executor
-from curate.core.lock import claim_out
+from curate.core.lock import Claim, claim_out
 from curate.core.store import PARTIAL
+from curate.core.withheld import BLOCKLIST
+from pipelines.blocklist_audit import audit_hits
+from pipelines.blocklists import check_blocklists
 from pipelines.inputs import open_input
 from pipelines.inspect import CONFIG_FILE, RUN_FILE
 from pipelines.measurable import check_measurable
@@ -23,6 +27,8 @@ from pipelines.plan import check_inputs
 from pipelines.progress import LiveFile, MetricsFile, Together
 from pipelines.request import Request, build_stage, find_models
 from pipelines.table import STAGES
+
+_RUN_CHARACTERS = 12  # of the token that owns `out`: a name for the run in its audit
 
 
 def run_request(
@@ -45,6 +51,7 @@ def run_request(
         # a missing pack is said now, not an hour later
         find_models(name, request.config.models, request.config.models_folder)
     check_measurable(request)
+    check_blocklists(request)
     check_owner(request)
     reports: list[StageReport] = []
     with naming_hopeless(request.out.url), claim_out(request.out) as claim:
@@ -63,10 +70,20 @@ def run_request(
                     retry_quarantined=config.retry_quarantined,
                     retry_failed=config.retry_failed,
                 )
-                reports.append(report)
+                reports.append(_follow_up(report, request, claim))
                 if not report.complete:
                     break
     return reports
+
+
+def _follow_up(report: StageReport, request: Request, claim: Claim) -> StageReport:
+    """Log the hits of known harm after blocklist, or first of all where it does not run itself."""
+    if BLOCKLIST not in request.config.stages:
+        return report
+    if report.stage != (BLOCKLIST if BLOCKLIST in request.chosen else request.chosen[0]):
+        return report
+    troubles = audit_hits(request.out, request.config.blocklist, claim.token[:_RUN_CHARACTERS])
+    return dataclasses.replace(report, troubles=troubles)
 
 
 def check_owner(request: Request) -> None:

@@ -60,6 +60,12 @@ def _annotate(parts: Parts) -> Stage[Any]:
     return AnnotateStage(parts.config.annotate, parts.inputs, parts.models, parts.config.seed)
 
 
+def _blocklist(parts: Parts) -> Stage[Any]:
+    from curate.stages.blocklist import BlocklistStage
+
+    return BlocklistStage(parts.config.blocklist, parts.inputs, parts.models, parts.config.seed)
+
+
 def _repeats(parts: Parts) -> Stage[Any]:
     from curate.stages.repeats import RepeatsStage
 
@@ -166,8 +172,11 @@ STAGES: Mapping[str, StageSpec] = {
             "toxicity",
         ),
     ),
+    "blocklist": StageSpec(build=_blocklist, reads=("ingest",), may_read=("annotate",)),
     "repeats": StageSpec(build=_repeats, reads=("ingest", "annotate")),
-    "filter": StageSpec(build=_filter, reads=("annotate", "ingest"), may_read=("repeats",)),
+    "filter": StageSpec(
+        build=_filter, reads=("annotate", "ingest"), may_read=("blocklist", "repeats")
+    ),
     "dedup": StageSpec(build=_dedup, reads=("filter", "annotate", "ingest")),
     "decontaminate": StageSpec(
         build=_decontaminate,
@@ -201,8 +210,8 @@ STAGES: Mapping[str, StageSpec] = {
         build=_report,
         reads=("ingest",),
         may_read=(
-            "annotate", "repeats", "filter", "dedup", "decontaminate", "recaption", "bucket",
-            "encode", "train", "sample", "evaluate",
+            "annotate", "blocklist", "repeats", "filter", "dedup", "decontaminate", "recaption",
+            "bucket", "encode", "train", "sample", "evaluate",
         ),
     ),
 }  # fmt: skip

@@ -47,6 +47,7 @@ class StageReport:
 
     Args:
         complete: False when a quarantined task keeps later waves from running.
+        troubles: what else went wrong, a line each; the run goes on and ends as with quarantines.
     """
 
     stage: str
@@ -55,6 +56,7 @@ class StageReport:
     quarantined: Mapping[str, str]
     counts: Mapping[str, int]
     complete: bool
+    troubles: Sequence[str] = ()
 
 
 def run_stage(

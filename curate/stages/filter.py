@@ -29,6 +29,7 @@ from curate.core.batches import batched
 from curate.core.manifest import Task
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
+from curate.core.withheld import BLOCKLIST
 from curate.stages.filtering.columns import read_columns, shards_of_all, stage_of
 from curate.stages.filtering.config import FilterConfig
 from curate.stages.filtering.cuts import (
@@ -102,7 +103,7 @@ class FilterStage(Stage[FilterConfig]):
 
     def _inputs_by_shard(self) -> dict[str, dict[str, str]]:
         """Give the digests that a shard's verdicts hang on: those of the stages that rules read."""
-        read = {"annotate", *map(stage_of, columns_of(put_in_force(self.config, {})))}
+        read = {"annotate", BLOCKLIST, *map(stage_of, columns_of(put_in_force(self.config, {})))}
         digests = [
             shards.all_digests(".parquet") for name, shards in self.inputs.items() if name in read
         ]

@@ -82,6 +82,21 @@ def read_pictures(
                 damaged[item.key] = item.error
 
 
+def read_bytes(
+    ingested: ShardSet, shard: str, keys: Collection[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield key and file of the good samples among `keys`, in table order; nothing is decoded.
+
+    Raises:
+        ShardError: the tar is shorter than its table says.
+    """
+    rows = ingested.table(shard, _COLUMNS).to_pylist()
+    with _open_tar(ingested, shard, whole=True) as tar:
+        for row in rows:
+            if row["status"] == OK and row["key"] in keys:
+                yield row["key"], _read_member(ingested, shard, tar, row)
+
+
 def batch_pictures(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
     """Cut a stream into batches of `size` pictures, fewer where they are very large."""
     batch, num_pixels = list[Picture](), 0

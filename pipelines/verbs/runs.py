@@ -117,7 +117,10 @@ def run_aloud(request: Request, prepare: Callable[[], None] | None = None) -> in
     page = "report/index.html"
     if "report" in request.chosen and request.out.exists(page):
         print(f"report: {request.out.url}/{page}")
+    troubles = [text for report in reports for text in report.troubles]
+    for text in troubles:
+        print(f"curate: {text}", file=sys.stderr)
     if not any(report.quarantined for report in reports):
-        return EXIT_OK
+        return EXIT_QUARANTINED if troubles else EXIT_OK
     print("try them again with retry_quarantined=true", file=sys.stderr)
     return EXIT_QUARANTINED

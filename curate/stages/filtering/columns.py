@@ -6,7 +6,9 @@
     "host"                  of ingest's url; likewise the other DERIVED names
     "fields.punsafe"        an entry of ingest's JSON column `fields`, see source_fields.py
 
-Nothing else leaves the disk. All tables of a shard have the same samples in the same order.
+Where the pipeline has the stage blocklist, the status is what that says: a sample on a list is no
+good one for any rule. Nothing else leaves the disk. All tables of a shard have the same samples in
+the same order.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from curate.core.errors import ShardError, StageError
 from curate.core.schema import INGEST_SCHEMA, KEY, OK, STATUS, URL_HOST
 from curate.core.shard import ShardSet
+from curate.core.withheld import BLOCKLIST
 from curate.stages.filtering.source_fields import SAID, read_source_field, said_numbers
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
@@ -79,7 +82,8 @@ def read_columns(inputs: Mapping[str, ShardSet], shard: str, wanted: Mapping[str
     """Read key, status and the wanted columns of a shard.
 
     Args:
-        inputs: stage -> its shards; annotate's always, the others' where a column is theirs.
+        inputs: stage -> its shards; annotate's always, blocklist's where the pipeline has it, the
+            others' where a column is theirs.
         shard: which one.
         wanted: column -> the config key that needs it, for messages.
 
@@ -92,6 +96,8 @@ def read_columns(inputs: Mapping[str, ShardSet], shard: str, wanted: Mapping[str
         if column not in (KEY, STATUS):
             names.setdefault(stage_of(column), []).append(column)
     table = _read(inputs["annotate"], shard, [KEY, STATUS, *names.pop("annotate")], wanted)
+    if BLOCKLIST in inputs:
+        table = _with_blocklist(inputs, shard, table, wanted)
     for stage, columns in names.items():
         if stage not in inputs:
             key = wanted[columns[0]]
@@ -149,6 +155,15 @@ def _read(
         if not missing:
             raise
     raise StageError(_say_missing(missing[0], wanted, there))
+
+
+def _with_blocklist(
+    inputs: Mapping[str, ShardSet], shard: str, table: pa.Table, wanted: Mapping[str, str]
+) -> pa.Table:
+    """Give the samples the status that blocklist gave them."""
+    judged = _read(inputs[BLOCKLIST], shard, [KEY, STATUS], wanted)
+    _check_keys(inputs, BLOCKLIST, shard, judged, table)
+    return table.set_column(table.column_names.index(STATUS), STATUS, judged[STATUS])
 
 
 def _check_keys(

@@ -1,0 +1,64 @@
+"""Name what the stage blocklist says of samples, and find those of which nothing may be shown.
+
+A sample that it did not let pass has one of REASONS as its status from there on. No picture,
+caption or URL of it is shown anywhere; neither of one whose shard the stage has not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from curate.core.schema import KEY, STATUS
+from curate.core.shard import ShardSet
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+
+BLOCKLIST = "blocklist"  # the stage
+HITS = "hits"  # its column: list, purpose, kind, distance of each hit
+BLOCKED, OPTED_OUT = "blocked", "opted_out_hash"
+HELD, UNMEASURED = "held_low_quality", "held_unmeasured"
+REASONS = (BLOCKED, OPTED_OUT, HELD, UNMEASURED)
+UNJUDGED = "not yet judged by blocklist"
+
+
+def find_withheld(blocklist: ShardSet | None, keys: Collection[str]) -> dict[str, str]:
+    """Find which of some samples must not be shown: key -> why.
+
+    Args:
+        blocklist: the stage's shards; None in a pipeline without it, where nothing is withheld.
+        keys: of the samples.
+    """
+    if blocklist is None or not keys:
+        return {}
+    withheld = dict.fromkeys(keys, UNJUDGED)
+    wanted = pa.array(sorted(keys), pa.string())
+    for _, table in blocklist.tables([KEY, STATUS]):
+        here = table.filter(pc.is_in(table[KEY], value_set=wanted))
+        for key, status in zip(here[KEY].to_pylist(), here[STATUS].to_pylist(), strict=True):
+            if status in REASONS:
+                withheld[key] = status
+            elif withheld[key] == UNJUDGED:
+                del withheld[key]
+    return withheld
+
+
+def may_be_shown(table: pa.Table, blocklist: ShardSet | None, shard: str) -> pa.Table:
+    """Keep the rows of a shard's table that may be shown; none where it is not judged.
+
+    Args:
+        table: has the column `key`.
+        blocklist: the stage's shards; None in a pipeline without it.
+        shard: whose table it is.
+    """
+    if blocklist is None:
+        return table
+    if shard not in blocklist.shards():
+        return table.slice(0, 0)
+    judged = blocklist.table(shard, [KEY, STATUS])
+    is_withheld = pc.is_in(judged[STATUS], value_set=pa.array(REASONS))
+    passed = judged.filter(pc.invert(is_withheld))[KEY].combine_chunks()
+    return table.filter(pc.is_in(table[KEY], value_set=passed))
