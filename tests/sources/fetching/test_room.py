@@ -6,7 +6,10 @@ import asyncio
 from concurrent.futures import Future
 from pathlib import Path
 
+from curate.sources.config import IngestConfig
 from curate.sources.fetching.bodies import Spool
+from curate.sources.fetching.hosts import Turns
+from curate.sources.fetching.recent import Recent
 from curate.sources.fetching.room import Room
 
 
@@ -89,3 +92,29 @@ def test_a_reader_may_want_what_it_has_once_the_loop_has_ended(tmp_path: Path) -
     room = Room(full_spool(tmp_path), loop)
     loop.close()
     room.want(result(is_here=True))
+
+
+def test_requests_that_waited_for_room_keep_their_hosts_pace() -> None:
+    pace = 0.05
+
+    async def play() -> list[float]:
+        loop, freed = asyncio.get_running_loop(), asyncio.Event()
+        starts: list[float] = []
+
+        async def room() -> bool:
+            return not freed.is_set() and await freed.wait()
+
+        turns = Turns(Recent(10), IngestConfig(host_concurrency=3, host_delay_s=pace), room)
+
+        async def ask() -> None:
+            async with turns.turn("host.test"):
+                starts.append(loop.time())
+
+        asked = [asyncio.create_task(ask()) for _ in range(3)]
+        await asyncio.sleep(3 * pace)  # all three have had their time and wait for room
+        freed.set()
+        await asyncio.gather(*asked)
+        return starts
+
+    first, second, third = asyncio.run(play())
+    assert min(second - first, third - second) >= 0.9 * pace
