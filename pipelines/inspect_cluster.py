@@ -92,7 +92,7 @@ def _find_rows(out: Store, cluster: str) -> list[dict[str, Any]]:
     """Find a cluster's rows: the keeper's, then those of the strongest edge, by key."""
     import pyarrow.dataset as ds
 
-    from curate.stages.duplicates.clusters import KIND_NAMES
+    from curate.stages.duplicates.edges import KIND_NAMES
 
     rows: list[dict[str, Any]] = []
     elsewhere = ""

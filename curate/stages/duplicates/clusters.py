@@ -20,23 +20,19 @@ of a busy machine, rules resolution and similarity:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curate.core.schema import KEY
 from curate.stages.duplicates.alternates import gather_alternates
+from curate.stages.duplicates.contracted_stars import RankedEdges, Stars, find_stars
+from curate.stages.duplicates.edges import KIND_NAMES, Edges
 from curate.stages.duplicates.keepers import KeeperPolicy, rank_samples
-from curate.stages.duplicates.pairs import Pairs
-from curate.stages.duplicates.stars import choose_keepers, find_distinct
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -54,47 +50,6 @@ CLUSTER_SCHEMA = pa.schema(
 )
 
 
-class Kind(IntEnum):
-    """Number the kinds of evidence, the strongest first; up to LOOK they are equalities."""
-
-    EXACT = 0  # equal bytes
-    PIXELS = 1  # equal canonical pixels
-    LOOK = 2  # equal perceptual hash, thumbnail near that of the group's one leader
-    NEAR = 3  # pHashes within the radius
-    PDQ = 4  # PDQ hashes within the radius
-    SEMANTIC = 5  # embeddings of at least the cosine
-
-
-_EQUALITIES = (Kind.EXACT, Kind.PIXELS, Kind.LOOK)
-KIND_NAMES = ("exact", "pixels", "near", "near", "pdq", "semantic")
-"""How tables spell a `Kind`: equal hashes are near ones at a distance of 0 bits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edges:
-    """Hold verified edges between samples, in any order; repeats do no harm.
-
-    Args:
-        left: [E], int64, row numbers of samples.
-        right: [E], int64, others than `left` at the same place.
-        kind: [E], int8, of Kind. Equalities (up to LOOK) may be a star around any one of the equal
-            samples, and other edges may then end at that one alone.
-        distance: [E], float32, >= 0: bits, or 1 - cosine; 0 for equalities.
-    """
-
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    kind: NDArray[np.int8]
-    distance: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.left)
-
-    def rows(self) -> NDArray[np.int64]:
-        """List the samples that have an edge: [N], sorted, without repeats."""
-        return find_distinct(np.concatenate([self.left, self.right]))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
     """Hold the clusters of a set of samples.
@@ -109,22 +64,6 @@ class Clusters:
     rows: pa.Table
     num_components: int
     num_split: int
-
-
-def label_pairs(pairs: Pairs, kind: Kind) -> Edges:
-    """Make edges of one kind from pairs."""
-    kinds = np.full(len(pairs), kind, np.int8)
-    return Edges(left=pairs.left, right=pairs.right, kind=kinds, distance=pairs.distance)
-
-
-def join_edges(parts: Sequence[Edges]) -> Edges:
-    """Join lists of edges into one."""
-    return Edges(
-        left=np.concatenate([np.empty(0, np.int64), *(part.left for part in parts)]),
-        right=np.concatenate([np.empty(0, np.int64), *(part.right for part in parts)]),
-        kind=np.concatenate([np.empty(0, np.int8), *(part.kind for part in parts)]),
-        distance=np.concatenate([np.empty(0, np.float32), *(part.distance for part in parts)]),
-    )
 
 
 def find_clusters(
@@ -148,7 +87,7 @@ def find_clusters(
     order = rank_samples(facts, policy)
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    stars = _find_stars(_rank_edges(edges, rank), len(order))
+    stars = find_stars(_rank_edges(edges, rank), len(order))
     has_partner = np.bincount(stars.keeper, minlength=len(order))[stars.keeper] > 1
     by_shard = pc.sort_indices(facts, sort_keys=[("shard", "ascending"), (KEY, "ascending")])
     member = rank[by_shard.to_numpy()]
@@ -170,28 +109,7 @@ def find_clusters(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ranked:
-    """Hold edges between samples that are numbered from the best (0) to the worst."""
-
-    better: NDArray[np.int32]
-    worse: NDArray[np.int32]
-    kind: NDArray[np.int8]
-    distance: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stars:
-    """Hold for each of [N] samples, from the best to the worst, its keeper and the edge to it."""
-
-    keeper: NDArray[np.int32]
-    kind: NDArray[np.int8]
-    distance: NDArray[np.float32]
-    num_components: int
-    num_split: int
-
-
-def _rank_edges(edges: Edges, rank: NDArray[np.int32]) -> _Ranked:
+def _rank_edges(edges: Edges, rank: NDArray[np.int32]) -> RankedEdges:
     """Number the samples of the edges by their rank, given in the order of `edges.rows()`."""
     ends = np.concatenate([edges.left, edges.right])
     sorting = np.argsort(ends)
@@ -201,7 +119,7 @@ def _rank_edges(edges: Edges, rank: NDArray[np.int32]) -> _Ranked:
     number = np.empty(len(sorting), np.int32)
     number[sorting] = rank[np.cumsum(is_new, dtype=np.int32)]
     left, right = number[: len(edges)], number[len(edges) :]
-    return _Ranked(
+    return RankedEdges(
         better=np.minimum(left, right),
         worse=np.maximum(left, right),
         kind=edges.kind,
@@ -209,75 +127,8 @@ def _rank_edges(edges: Edges, rank: NDArray[np.int32]) -> _Ranked:
     )
 
 
-def _find_stars(edges: _Ranked, num: int) -> _Stars:
-    equals = [_find_best(edges, edges.kind <= level, num) for level in _EQUALITIES]
-    group = equals[-1]  # [N], the best of a sample's equal ones stands for all of them
-    star, strength = _join_groups(edges, group)
-    keeper = star[group]
-    kind, distance = _split_strength(strength[group])  # all of a group come by one edge
-    for level, best in list(zip(_EQUALITIES, equals, strict=True))[::-1]:
-        is_equal = best == best[keeper]
-        kind[is_equal], distance[is_equal] = level, 0
-    component = _find_best(edges, np.ones(len(edges.kind), bool), num)
-    return _Stars(
-        keeper=keeper,
-        kind=kind,
-        distance=distance,
-        num_components=int((component == np.arange(num)).sum()),
-        num_split=len(find_distinct(component[keeper != component])),
-    )
-
-
-def _find_best(edges: _Ranked, chosen: NDArray[np.bool_], num: int) -> NDArray[np.int32]:
-    """Give for each of [N] samples the best one of its connected component."""
-    if not chosen.any():
-        return np.arange(num, dtype=np.int32)
-    ends = (edges.better[chosen], edges.worse[chosen])
-    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(num, num))
-    count, label = connected_components(graph, directed=False)
-    best = np.empty(count, np.int32)
-    best[label[::-1]] = np.arange(num - 1, -1, -1)  # the last write, the smallest number, stays
-    return best[label]
-
-
-def _join_groups(
-    edges: _Ranked, group: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Give for each of [N] groups its keeper, and the strength of the strongest edge to it."""
-    one, other = group[edges.better], group[edges.worse]
-    loose = np.flatnonzero(one != other)
-    one, other = one[loose], other[loose]
-    better, worse = np.minimum(one, other), np.maximum(one, other)
-    is_keeper = choose_keepers(better, worse, len(group))
-    star = np.arange(len(group), dtype=np.int32)
-    taking = is_keeper[better]
-    np.minimum.at(star, worse[taking], better[taking])  # the best of several keepers
-    used = star[worse] == better
-    strength = np.full(len(group), np.iinfo(np.int64).max)
-    found = _join_strength(edges.kind[loose[used]], edges.distance[loose[used]])
-    np.minimum.at(strength, worse[used], found)
-    return star, strength
-
-
-def _join_strength(kind: NDArray[np.int8], distance: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Pack kind and distance into numbers that sort as (kind, distance) do.
-
-    The bits of floats >= 0 sort as the floats do; 1 - cosine may be a hair below, or -0.
-    """
-    bits = (np.maximum(distance, 0) + np.float32(0)).view(np.int32)
-    return (kind.astype(np.int64) << 32) | bits
-
-
-def _split_strength(
-    strength: NDArray[np.int64],
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Take kind and distance apart again."""
-    distance = (strength & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
-    return (strength >> 32).astype(np.int8), distance
-
-
 def _tell_members(
-    stars: _Stars,
+    stars: Stars,
     member: NDArray[np.int32],
     order: NDArray[np.int64],
     keys: pa.ChunkedArray,
@@ -300,7 +151,7 @@ def _tell_members(
 
 
 def _find_alternates(
-    stars: _Stars,
+    stars: Stars,
     member: NDArray[np.int32],
     captions: pa.ChunkedArray,
     order: NDArray[np.int64],

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
-from curate.stages.duplicates.clusters import Edges, Kind
+from curate.stages.duplicates.edges import Edges, Kind
 
 EDGE_SCHEMA = pa.schema(
     [
         ("left", pa.int64()),  # row numbers of samples, the smaller first
         ("right", pa.int64()),
-        ("kind", pa.int8()),  # clusters.Kind
+        ("kind", pa.int8()),  # edges.Kind
         ("distance", pa.float32()),
         ("left_hash", pa.uint64()),  # pHash; null where no pHash led here
         ("right_hash", pa.uint64()),

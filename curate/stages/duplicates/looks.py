@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.stages.duplicates.clusters import Kind
 from curate.stages.duplicates.edge_table import HEAVY_SCHEMA, make_edges
+from curate.stages.duplicates.edges import Kind
 
 THUMBNAIL_BYTES = 192
 RECORD = np.dtype([("row", "<i8"), ("thumbnail", "u1", THUMBNAIL_BYTES)])

@@ -18,9 +18,9 @@ from curate.core.manifest import Task
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
 from curate.stages.duplicates.bands import Band
-from curate.stages.duplicates.clusters import Kind
 from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.edge_table import EDGE_SCHEMA, HEAVY_SCHEMA, make_edges, write_edges
+from curate.stages.duplicates.edges import Kind
 from curate.stages.duplicates.hamming import pairs_in_band
 from curate.stages.duplicates.looks import RECORD, expand_pairs, find_near_thumbnails
 from curate.stages.duplicates.shuffle import Part, bins_of, fixed_bytes, read_part

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from curate.core.manifest import Task
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
-from curate.stages.duplicates.clusters import Kind
 from curate.stages.duplicates.dedup_config import OFF, DedupConfig
 from curate.stages.duplicates.edge_table import HEAVY_SCHEMA, make_edges, write_edges
+from curate.stages.duplicates.edges import Kind
 from curate.stages.duplicates.groups import EQUALITIES, fixed_words
 from curate.stages.duplicates.looks import Looks, find_looks
 from curate.stages.duplicates.near import FORMS, PDQ_ENTRY, PHASH_ENTRY, pack_places

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
 
 _Whole = NDArray[np.signedinteger[Any]]  # scipy indexes by int32 or int64, as the size asks
 
@@ -35,6 +34,8 @@ def choose_keepers(
         [N]: no two keepers are a pair, and every other node is in a pair with a better keeper. A
         random order takes about log2(N) rounds, a chain in order of preference N / 2.
     """
+    from scipy.sparse import coo_array
+
     worse = coo_array((np.ones(len(left), bool), (left, right)), (num_nodes, num_nodes)).tocsr()
     starts, neighbours = worse.indptr, worse.indices
     waits_for = np.bincount(neighbours, minlength=num_nodes)  # better nodes that are undecided

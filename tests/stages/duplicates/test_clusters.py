@@ -11,16 +11,8 @@ import pytest
 
 from curate.core.schema import make_key
 from curate.core.seed import make_rng
-from curate.stages.duplicates.clusters import (
-    CLUSTER_SCHEMA,
-    KIND_NAMES,
-    Clusters,
-    Edges,
-    Kind,
-    find_clusters,
-    join_edges,
-    label_pairs,
-)
+from curate.stages.duplicates.clusters import CLUSTER_SCHEMA, Clusters, find_clusters
+from curate.stages.duplicates.edges import KIND_NAMES, Edges, Kind, join_edges, label_pairs
 from curate.stages.duplicates.keepers import KeeperPolicy
 from curate.stages.duplicates.pairs import Pairs
 
