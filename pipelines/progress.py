@@ -20,7 +20,7 @@ from curate.core.store import LocalStore, Store
 
 if TYPE_CHECKING:
     from curate.core.attempt import Outcome
-from curate.core.engine import Progress
+    from curate.core.engine import Progress
 
 LIVE_FILE, METRICS_FILE = "live.json", "metrics.jsonl"
 _PLAIN_EVERY_S = 10.0
