@@ -94,8 +94,9 @@ def drop_repeats(pictures: Pictures) -> Pictures:
 
 def take(pictures: Pictures, rows: NDArray[np.int64]) -> Pictures:
     """Give some of the pictures."""
+    names = list(pictures.names)
     return Pictures(
-        names=[pictures.names[row] for row in rows],
+        names=[names[row] for row in rows.tolist()],
         small=pictures.small[rows],
         forms={form: facts.take(rows) for form, facts in pictures.forms.items()},
     )
