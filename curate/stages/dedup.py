@@ -4,6 +4,7 @@
     wave 2: facts and hashes of some shards' kept samples, in bins: `_group-GGG-NNNNN`
     wave 3: a bin of equal bytes, pixels, pHashes and PDQ hashes: `_same-GGG-NNNNN`
     wave 4: some bands of a bin of pHashes or PDQ hashes, near pairs verified: `_near-GGG-NNNNN`
+    3 waves: embeddings, if asked: cells, rows of each cell, pairs (`duplicates/semantic.py`)
     wave 5: all edges -> stars around keepers, one row group per shard: `_clusters`
     wave 6: a shard's verdicts and its own row group -> one verdict table per shard
 
@@ -31,17 +32,27 @@ from curate.stages.duplicates.clusters import (
     CLUSTER_FIELDS,
     CLUSTER_SCHEMA,
     Clusters,
-    Edges,
     find_clusters,
 )
 from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.edge_table import count_heavy, read_edges, read_heavy
+from curate.stages.duplicates.edges import Edges
 from curate.stages.duplicates.generations import GENERATION, digest_of, plan_generations
 from curate.stages.duplicates.groups import Sources, take_facts, write_group
 from curate.stages.duplicates.layout import GROUP, NEAR, SAME, Layout
 from curate.stages.duplicates.measured import write_generation
 from curate.stages.duplicates.near import write_near
 from curate.stages.duplicates.same import write_same
+from curate.stages.duplicates.semantic import (
+    CELLS,
+    SEMANTIC,
+    SPREAD,
+    vector_bytes,
+    write_cells,
+    write_semantic,
+    write_spread,
+)
+from curate.stages.duplicates.semantic_layout import SemanticLayout
 
 __all__ = ["DedupConfig", "DedupStage"]
 
@@ -70,6 +81,8 @@ class DedupStage(Stage[DedupConfig]):
         near = layout.near_tasks(same, self._digests(_flat(same)))
         yield _flat(near)
         found = [[*some, *others] for some, others in zip(same, near, strict=True)]
+        if self.config.semantic_min_cosine and inputs:
+            yield from self._semantic_waves(layout, inputs, found)
         yield [self._cluster_task(layout, found, groups)]
         clusters = read_cluster_groups(self.own, CLUSTERS)
         yield [
@@ -82,12 +95,30 @@ class DedupStage(Stage[DedupConfig]):
             if shard in inputs
         ]
 
+    def _semantic_waves(
+        self, layout: Layout, inputs: Mapping[str, Mapping[str, str]], found: Sequence[list[Task]]
+    ) -> Iterator[Sequence[Task]]:
+        """Yield the waves that compare embeddings and add their last one to what has edges."""
+        num_bytes = vector_bytes(self.inputs["annotate"], next(iter(inputs)), self.config)
+        semantic = SemanticLayout(layout, self.config, num_bytes)
+        cells = semantic.cells_task(inputs)
+        yield [cells]
+        spread = semantic.spread_tasks(inputs, self._digests([cells]))
+        yield _flat(spread)
+        compared = semantic.semantic_tasks(spread, self._digests(_flat(spread)))
+        yield _flat(compared)
+        for tasks, others in zip(found, compared, strict=True):
+            tasks += others
+
     def run(self, task: Task, place: Place) -> Counter[str]:
         for prefix, write in (
             (GENERATION, self._write_generation),
             (GROUP, self._write_group),
             (SAME, self._write_same),
             (NEAR, self._write_near),
+            (CELLS, self._write_cells),
+            (SPREAD, self._write_spread),
+            (SEMANTIC, self._write_semantic),
             (CLUSTERS, self._write_clusters),
         ):
             if task.shard.startswith(prefix):
@@ -129,13 +160,16 @@ class DedupStage(Stage[DedupConfig]):
         write_generation(self.inputs["annotate"], self.own, self.config, task, place)
         return Counter()
 
-    def _write_group(self, task: Task, place: Place) -> Counter[str]:
-        sources = Sources(
+    @property
+    def _sources(self) -> Sources:
+        return Sources(
             verdicts=self.inputs["filter"],
             measured=self.inputs["annotate"],
             ingested=self.inputs["ingest"],
         )
-        write_group(sources, self.config, task, place)
+
+    def _write_group(self, task: Task, place: Place) -> Counter[str]:
+        write_group(self._sources, self.config, task, place)
         return Counter()
 
     def _write_same(self, task: Task, place: Place) -> Counter[str]:
@@ -144,6 +178,18 @@ class DedupStage(Stage[DedupConfig]):
 
     def _write_near(self, task: Task, place: Place) -> Counter[str]:
         write_near(self.own, self.config, task, place)
+        return Counter()
+
+    def _write_cells(self, task: Task, place: Place) -> Counter[str]:
+        write_cells(self._sources, self.config, self.seed, task, place)
+        return Counter()
+
+    def _write_spread(self, task: Task, place: Place) -> Counter[str]:
+        write_spread(self.own, self._sources, self.config, task, place)
+        return Counter()
+
+    def _write_semantic(self, task: Task, place: Place) -> Counter[str]:
+        write_semantic(self.own, self.config, task, place)
         return Counter()
 
     def _write_clusters(self, task: Task, place: Place) -> Counter[str]:

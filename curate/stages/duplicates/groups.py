@@ -35,6 +35,7 @@ from curate.stages.duplicates.shuffle import BinWriter, bins_of, fixed_bytes, fi
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 DIGEST_BYTES = 32
+_SIZE = ("width", "height")
 EQUALITIES: Mapping[str, str] = {"bytes": "sha256", "pixels": "hashes.sha256_pixels"}
 """Kind of entry -> the column whose equal values are equal pictures."""
 
@@ -101,24 +102,46 @@ def _fact_columns(config: DedupConfig) -> list[str]:
     ]
 
 
-def _read_kept(sources: Sources, config: DedupConfig, shard: str) -> pa.Table:
-    """Read what is needed of a shard's kept samples, sorted by key."""
+def read_column(sources: Sources, shard: str, name: str) -> pa.Table:
+    """Read key, num_pixels and a column of annotate, as `value`, of a shard's kept samples.
+
+    Rows are in the order of their numbers.
+    """
+    keys = _kept_keys(sources, shard)
+    columns = {KEY: keys, "num_pixels": _num_pixels(_align(sources.ingested, shard, keys, _SIZE))}
+    found = _align(sources.measured, shard, keys, [name])
+    return pa.table({**columns, "value": found[name].combine_chunks()})
+
+
+def _kept_keys(sources: Sources, shard: str) -> pa.Array:
     verdicts = sources.verdicts.table(shard, [KEY, "keep"])
     keys = verdicts.filter(verdicts["keep"])[KEY].combine_chunks()
-    keys = keys.take(pc.sort_indices(keys))
+    return keys.take(pc.sort_indices(keys))
+
+
+def _align(tables: ShardSet, shard: str, keys: pa.Array, names: Sequence[str]) -> pa.Table:
+    """Read some columns of some samples, in the order of the keys."""
+    table = tables.table(shard, [KEY, *names])
+    return table.take(pc.index_in(keys, value_set=table[KEY].combine_chunks()))
+
+
+def _num_pixels(sizes: pa.Table) -> pa.ChunkedArray:
+    return pc.multiply(*(sizes[name].cast(pa.int64()) for name in _SIZE))
+
+
+def _read_kept(sources: Sources, config: DedupConfig, shard: str) -> pa.Table:
+    """Read what is needed of a shard's kept samples, sorted by key."""
+    keys = _kept_keys(sources, shard)
     facts = [name for name in _fact_columns(config) if name != "num_pixels"]
     measured = {*config.columns(), *(name for name in facts if "." in name)}
     measured.discard(config.semantic_column)
-    told = {"sha256", "width", "height", *(name for name in facts if "." not in name)}
+    told = {"sha256", *_SIZE, *(name for name in facts if "." not in name)}
     columns = {KEY: keys, "shard": pa.array([shard] * len(keys), pa.string())}
     for tables, names in ((sources.measured, measured), (sources.ingested, told)):
-        table = tables.table(shard, [KEY, *sorted(names)])
-        found = table.take(pc.index_in(keys, value_set=table[KEY].combine_chunks()))
+        found = _align(tables, shard, keys, sorted(names))
         columns |= {name: found[name].combine_chunks() for name in sorted(names)}
-    columns["num_pixels"] = pc.multiply(
-        columns["width"].cast(pa.int64()), columns["height"].cast(pa.int64())
-    )
-    return pa.table(columns)
+    table = pa.table(columns)
+    return table.append_column("num_pixels", _num_pixels(table))
 
 
 def _entries_of(

@@ -58,7 +58,8 @@ class Layout:
         self, generations: Sequence[Generation], num_kept: Mapping[str, int], config: DedupConfig
     ) -> None:
         self._config = config
-        self._generations = generations
+        self.generations = generations
+        self.num_kept = num_kept
         self.first_rows = [0]
         for generation in generations:
             total = sum(num_kept[shard] for shard in generation.shards)
@@ -67,7 +68,7 @@ class Layout:
         self.groups = [
             group
             for generation, first_row in zip(generations, self.first_rows, strict=False)
-            for group in _cut(generation, first_row, num_kept, most)
+            for group in cut_groups(generation, first_row, num_kept, most)
         ]
 
     def group_tasks(self, inputs: Mapping[str, Mapping[str, str]]) -> list[Task]:
@@ -97,7 +98,7 @@ class Layout:
             [
                 Task(
                     shard=f"{SAME}{number:03d}-{part:05d}",
-                    inputs=_summed(digests, groups),
+                    inputs=sum_digests(digests, groups),
                     params={
                         "groups": groups,
                         "bin": part,
@@ -122,10 +123,10 @@ class Layout:
             digests: of what each of them wrote.
         """
         planned: list[list[Task]] = []
-        for number in range(len(self._generations)):
+        for number in range(len(self.generations)):
             old = [task.shard for tasks in same[:number] for task in tasks]
             names = old + [task.shard for task in same[number]]
-            inputs = _summed(digests, names)
+            inputs = sum_digests(digests, names)
             parts = [part for name in SIGNAL_BITS for part in self._near_parts(name, number)]
             planned.append(
                 [
@@ -142,7 +143,7 @@ class Layout:
     @property
     def num_hashes(self) -> int:
         """Give the number that bands are chosen for: the same in every generation."""
-        return max(1, self.first_rows[1]) if self._generations else 1
+        return max(1, self.first_rows[1]) if self.generations else 1
 
     def _up_to(self, names: Sequence[str]) -> list[tuple[int, list[str]]]:
         """Give for each generation its groups and those of the earlier ones."""
@@ -155,7 +156,7 @@ class Layout:
                     if group.generation <= generation.number
                 ],
             )
-            for generation in self._generations
+            for generation in self.generations
         ]
 
     def _near_parts(self, name: str, number: int) -> list[dict[str, Any]]:
@@ -196,8 +197,12 @@ class Layout:
         return _SAME_ENTRIES + _PDQ_ENTRIES * (1 + (FORMS if config.pdq_dihedral else 0))
 
 
-def _cut(
-    generation: Generation, first_row: int, num_kept: Mapping[str, int], most: int
+def cut_groups(
+    generation: Generation,
+    first_row: int,
+    num_kept: Mapping[str, int],
+    most: int,
+    prefix: str = GROUP,
 ) -> list[Group]:
     """Cut a generation's shards into groups of at most `most` samples, or of one shard."""
     cuts: list[list[str]] = []
@@ -210,7 +215,7 @@ def _cut(
         held += num_kept[shard]
     groups: list[Group] = []
     for place, shards in enumerate(cuts):
-        name = f"{GROUP}{generation.number:03d}-{place:05d}"
+        name = f"{prefix}{generation.number:03d}-{place:05d}"
         groups.append(
             Group(
                 name=name,
@@ -223,7 +228,7 @@ def _cut(
     return groups
 
 
-def _summed(digests: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+def sum_digests(digests: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
     """Give one digest for many shards, named after the first."""
     first = names[0] if names else "none"
     return {f"{first} and {len(names) - 1} more": digest_of([digests[name] for name in names])}
