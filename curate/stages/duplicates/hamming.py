@@ -1,64 +1,229 @@
-"""Find all pairs of 64-bit hashes within a Hamming radius, by sorted pigeonhole bands.
+"""Find all pairs of hashes within a Hamming radius, each once: of all bands or of one.
 
-Two hashes that differ in at most r bits agree on at least `blocks - r` of the blocks they are cut
-into, so only pairs that agree on some such choice of blocks (a band) are compared. Exact: no pair
-is lost. Bands are independent of each other, and so are different values of one band, so the work
-can be cut into bins that fit in memory.
-Source: reference curation.md section 4 (1 M hashes at radius 4 in 4.9 s; BK-trees 100x slower).
+    hashes -> equal ones collapsed -> for each band: sorted by its value -> runs of equal values
+           -> each hash against the others of its run -> pairs within the radius
+
+Exact as long as no run is heavy. A run of more than `max_run` hashes is split by finer bands over
+its other bits, which is exact, too; what is heavy even then are hashes that are near each other by
+the thousand (flat pictures), whose pairs nobody could hold: there each is compared with its next
+neighbours in sorted order only, and the result says how many comparisons were left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations, pairwise
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BITS = 64
+from curate.stages.duplicates.bands import Band, bands
+from curate.stages.duplicates.pairs import Pairs, order_pairs
+from curate.stages.duplicates.runs import (
+    Near,
+    Runs,
+    are_crowded,
+    find_near,
+    join_near,
+    run_lengths,
+    sort_by_value,
+    sort_within_runs,
+    varying_bits,
+)
+from curate.stages.duplicates.words import WORD_BITS, Words, check_radius, split_words
+
+MAX_RUN = 256
+"""Chosen by us: a hash meets 128 others of its run on average, about 0.5 us a band; random hashes
+give runs of 1 to 100 at all sizes that `bands` chooses for."""
+_FINER_SHARE = 4  # chosen by us: finer bands are many, so their runs are held to a quarter
+_CHECKED = 1 << 18  # pairs whose earlier bands are looked up at once; chosen by us: a few MB
+_NEIGHBOURS = 8
+"""Chosen by us: comparisons of a hash in a run that stays heavy; 500,000 hashes in one run make at
+most 8 million pairs, 160 MB."""
 
 
-def band_masks(radius: int) -> list[np.uint64]:
-    """Give the bit mask of every band: equal masked bits make a pair worth comparing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InBand:
+    """Hold what one band found.
 
     Args:
-        radius: bits, 0..8.
+        pairs: that agree on this band and on no earlier one.
+        num_heavy_runs: runs that were not compared in full.
+        num_skipped: comparisons that were left out in them.
     """
-    num_blocks = radius + 1 if radius < 4 else radius + 2
-    return list(_masks(num_blocks, num_blocks - radius))
+
+    pairs: Pairs
+    num_heavy_runs: int
+    num_skipped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """Hold what a join found.
+
+    Args:
+        first: [N], int64: for each row the first row with an equal hash, often itself.
+        pairs: of rows that are the first of their hash; within the radius and not equal.
+        num_heavy_runs: over all bands.
+        num_skipped: over all bands; a pair left out in two bands counts twice.
+    """
+
+    first: NDArray[np.int64]
+    pairs: Pairs
+    num_heavy_runs: int
+    num_skipped: int
 
 
 def pairs_in_band(
-    masked: NDArray[np.uint64], hashes: NDArray[np.uint64], radius: int
-) -> NDArray[np.int64]:
-    """List the pairs of one band that are within the radius.
+    hashes: NDArray[np.uint64], band: Band, radius: int, *, max_run: int = MAX_RUN
+) -> InBand:
+    """List the pairs within the radius that agree on this band and on none before it.
+
+    Over all bands of a scheme no pair comes twice. Which pairs of a heavy run are compared depends
+    on the hashes, not on their order, where they are distinct.
 
     Args:
-        masked: [N], the hashes on the band's bits.
-        hashes: [N].
+        hashes: uint64 [N] or [N, W]; equal ones are pairs like others, so collapse them first.
+        band: one of `bands(num_bits, radius)`.
         radius: bits.
+        max_run: hashes of equal value that are compared in full.
 
     Returns:
-        [P, 2] indices, the smaller first, in no order. Memory is 25 bytes a hash and 16 a pair;
-        time grows with the square of how often one masked value occurs.
+        Row numbers of `hashes`. Memory: about 40 bytes a hash and 40 a pair that is found.
     """
-    order = np.argsort(masked, kind="stable")
-    band, sorted_hashes = masked[order], hashes[order]
-    found: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
-    first, apart = np.arange(len(order)), 0
-    while len(first):  # compare each with its next neighbour, the one after, and so on
-        apart += 1
-        first = first[first + apart < len(order)]
-        first = first[band[first] == band[first + apart]]
-        bits = np.bitwise_count(sorted_hashes[first] ^ sorted_hashes[first + apart])
-        near = first[bits <= radius]
-        found.append(np.sort(np.stack([order[near], order[near + apart]], axis=1), axis=1))
-    return np.concatenate(found)
+    words = split_words(hashes)
+    check_radius(radius, len(words) * WORD_BITS)
+    found = _search(words, band, radius, max_run)
+    return InBand(
+        pairs=_sorted(found.near),
+        num_heavy_runs=found.num_heavy_runs,
+        num_skipped=found.num_skipped,
+    )
 
 
-def _masks(num_blocks: int, agreeing: int) -> Iterator[np.uint64]:
-    """Yield bit masks of every choice of `agreeing` blocks."""
-    edges = np.linspace(0, _BITS, num_blocks + 1).astype(int)
-    blocks = [((1 << int(hi - lo)) - 1) << int(lo) for lo, hi in pairwise(edges)]
-    for chosen in combinations(blocks, agreeing):
-        yield np.uint64(sum(chosen))
+def join(hashes: NDArray[np.uint64], radius: int, *, max_run: int = MAX_RUN) -> Joined:
+    """Find all pairs within the radius, equal hashes collapsed first.
+
+    Args:
+        hashes: uint64 [N] (64 bits) or [N, W] (W words of 64 bits).
+        radius: bits, 0..a quarter of the hash.
+        max_run: see `pairs_in_band`.
+
+    Raises:
+        ConfigError: the radius is out of range.
+        DataError: another type or shape of hashes.
+    """
+    words = split_words(hashes)
+    scheme = bands(len(words) * WORD_BITS, radius, num_hashes=len(words[0]))
+    first, rows = collapse_equal(words)
+    distinct = tuple(word[rows] for word in words)
+    bands_of_pairs = scheme if radius else []  # equal hashes are no pairs of distinct ones
+    found = _add([_search(distinct, band, radius, max_run) for band in bands_of_pairs])
+    return Joined(
+        first=first,
+        pairs=_sorted(found.near.renumbered(rows)),
+        num_heavy_runs=found.num_heavy_runs,
+        num_skipped=found.num_skipped,
+    )
+
+
+def collapse_equal(words: Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find equal hashes: words, each [N] -> first row of each row's hash [N], distinct rows [D].
+
+    The distinct rows are those that are the first of their hash, in the order of hashes.
+    """
+    order = np.argsort(words[0]) if len(words) == 1 else np.lexsort(words[::-1])
+    fresh = np.ones(len(order), np.bool_)
+    if len(order):
+        fresh[1:] = np.logical_or.reduce([word[order][1:] != word[order][:-1] for word in words])
+    starts = np.flatnonzero(fresh)
+    distinct = np.minimum.reduceat(order, starts) if len(starts) else order
+    first = np.empty(len(order), np.int64)
+    first[order] = np.repeat(distinct, np.diff(np.append(starts, len(order))))
+    return first, distinct.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Hold unsorted near rows and what was left out."""
+
+    near: Near
+    num_heavy_runs: int = 0
+    num_skipped: int = 0
+
+
+def _search(words: Words, band: Band, radius: int, max_run: int) -> _Part:
+    """Compare light runs in full and see to the heavy ones apart."""
+    values = band.values_of(words)
+    runs = sort_by_value(values, band.num_bits)
+    lengths = run_lengths(runs)
+    if not (lengths > max_run).any():
+        return _Part(near=_compare(words, runs, band, radius))
+    is_heavy = np.repeat(lengths > max_run, lengths)
+    light = _Part(near=_compare(words, runs.take(~is_heavy), band, radius))
+    heavy = sort_within_runs(words, values, runs.take(is_heavy))
+    finer = band.finer(radius, varying_bits(words, heavy)) if band.within is None else []
+    if not finer:
+        return _add([light, _compare_neighbours(words, heavy, band, radius)])
+    crowded = np.repeat(are_crowded(words, heavy, radius), run_lengths(heavy))
+    few = _compare_neighbours(words, heavy.take(crowded), band, radius)
+    split = _split(words, heavy.rows[~crowded], finer, radius, max_run // _FINER_SHARE)
+    return _add([light, few, split])
+
+
+def _split(
+    words: Words, rows: NDArray[np.int64], finer: Sequence[Band], radius: int, max_run: int
+) -> _Part:
+    """Search some rows by all finer bands of a band."""
+    part = tuple(word[rows] for word in words)
+    found = _add([_search(part, band, radius, max_run) for band in finer])
+    return replace(found, near=found.near.renumbered(rows))
+
+
+def _compare_neighbours(words: Words, heavy: Runs, band: Band, radius: int) -> _Part:
+    """Compare each hash of some runs with the next few in the order of hashes."""
+    lengths = run_lengths(heavy)
+    beyond = np.maximum(lengths - 1 - _NEIGHBOURS, 0)  # of the first of a run; 1 less for the next
+    return _Part(
+        near=_compare(words, heavy, band, radius, max_apart=_NEIGHBOURS),
+        num_heavy_runs=len(lengths),
+        num_skipped=int((beyond * (beyond + 1) // 2).sum()),
+    )
+
+
+def _compare(
+    words: Words, runs: Runs, band: Band, radius: int, max_apart: int | None = None
+) -> Near:
+    """List the near pairs of runs that agree on no earlier band."""
+    in_band = Counter(field.word for field in band.fields)
+    order = sorted(range(len(words)), key=lambda word: in_band[word])  # unequal bits come first
+    near = find_near(tuple(words[word] for word in order), runs, radius, max_apart)
+    parts: list[Near] = []
+    for some in _gathered(near):
+        first = band.is_first(tuple(word[some.one] ^ word[some.other] for word in words))
+        parts.append(some.take(first))
+    return join_near(parts)
+
+
+def _gathered(near: Iterator[Near]) -> Iterator[Near]:
+    """Join small lists into larger ones: a check of bands costs much a list and little a pair."""
+    parts: list[Near] = []
+    for some in near:
+        parts.append(some)
+        if sum(len(part.bits) for part in parts) >= _CHECKED:
+            yield join_near(parts)
+            parts = []
+    yield join_near(parts)
+
+
+def _add(parts: Sequence[_Part]) -> _Part:
+    return _Part(
+        near=join_near([part.near for part in parts]),
+        num_heavy_runs=sum(part.num_heavy_runs for part in parts),
+        num_skipped=sum(part.num_skipped for part in parts),
+    )
+
+
+def _sorted(near: Near) -> Pairs:
+    return order_pairs(near.one, near.other, near.bits.astype(np.float32))
