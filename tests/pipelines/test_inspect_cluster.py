@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ from curate.core.commit import Output, commit
 from curate.core.image import encode_image
 from curate.core.manifest import Identity
 from curate.core.schema import INGEST_SCHEMA, OK, VERDICT_FIELDS, make_key
+from curate.core.seed import make_rng
 from curate.core.shard import ShardWriter
 from curate.core.store import LocalStore
 from curate.stages.duplicates.clusters import CLUSTER_FIELDS
@@ -186,6 +188,49 @@ def test_the_verb_prints_a_line_for_each_and_the_path_of_the_sheet(
         "more: 1; set limit=N",
         f"sheet: {tmp_path}/.thumbnails/cluster-{RED}.png",
     ]
+
+
+def test_a_cluster_of_a_run_is_shown_with_the_policy_that_chose_its_keeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    large, other = (
+        Image.fromarray(make_rng(0, name).integers(0, 255, (5, 6, 3), dtype=np.uint8)).resize(
+            (300, 250), Image.Resampling.BICUBIC
+        )
+        for name in ("large", "other")
+    )
+    small = large.resize((150, 125))
+    large.save(pictures / "large.png")
+    small.save(pictures / "small.png")
+    small.save(pictures / "copy.png", compress_level=1)  # other bytes, equal pixels
+    other.save(pictures / "other.png")
+    words = {"large": "squares", "small": "many squares of all colours", "copy": "squares again"}
+    for name, text in words.items():
+        (pictures / f"{name}.txt").write_text(text)
+
+    def curate(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["curate", *arguments])
+        assert main() == EXIT_OK
+        return capsys.readouterr().out
+
+    curate(
+        "run", "engine.name=inline", "stages=[ingest,annotate,filter,dedup]", f"input={pictures}",
+        f"out={out}", "annotate.annotators=[pixels,hashes,phash,caption_text]",
+        "dedup.keeper=[caption_words,resolution]", "dedup.keep_captions=4",
+    )  # fmt: skip
+    rows = pq.read_table(out / "dedup" / "00000.parquet").to_pylist()
+    keeper = next(row for row in rows if row["alternates"])
+    assert keeper["alternates"] == ["squares again", "squares"]
+    lines = curate("show", f"out={out}", f"cluster={keeper['key']}").splitlines()
+    assert [line.split()[1:] for line in lines[:2]] == [
+        ["keeper", "150x125", "many", "squares", "of", "all", "colours"],
+        ["pixels", "150x125", "squares", "again"],
+    ]
+    near = lines[2].split()
+    assert (near[1], near[-2:]) == ("near", ["300x250", "squares"])
+    assert lines[3:] == [f"sheet: {out}/.thumbnails/cluster-{keeper['key']}.png"]
 
 
 @pytest.mark.parametrize("other", [f"key={RED}", "reason=duplicate_near", "stage=filter"])
