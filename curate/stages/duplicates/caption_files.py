@@ -4,8 +4,8 @@
     one bin of all shards, band after band -> (shard, text, near samples) of those that have any
 
 An entry holds all that a comparison needs: 16 entries of about 120 bytes for each different caption
-of a shard, or 2 GB for a million captions of 12 words, read once. Memory of a bin: about 400 bytes
-an entry.
+of a shard, or 2 GB for a million captions of 12 words, read once. Memory of a bin: up to 800
+bytes an entry, where all have near ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENTRY = pa.schema(
         ("value", pa.uint64()),  # of the band
         ("text", pa.uint64()),
         ("samples", pa.int64()),
-        ("set", pa.list_(pa.uint32())),
+        ("set", pa.list_(pa.int32())),
     ]
 )
 NEAR_SCHEMA = pa.schema([("shard", pa.int32()), ("text", pa.uint64()), ("near", pa.int64())])

@@ -104,6 +104,8 @@ class FilterConfig:
     uppercase: Bounds = field(default_factory=Bounds)
     boilerplate: Bounds = field(default_factory=Bounds)
     caption_repeats: Bounds = field(default_factory=Bounds)
+    caption_near_repeats: Bounds = field(default_factory=Bounds)
+    caption_number: Bounds = field(default_factory=Bounds)
     nouns: Bounds = field(default_factory=Bounds)
     toxicity_terms: Bounds = field(default_factory=Bounds)
     toxicity: Bounds = field(default_factory=Bounds)

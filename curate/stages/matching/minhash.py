@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from curate.stages.matching.ngrams import runs_of
 from curate.stages.matching.words import Words, mix, sorted_distinct
@@ -29,7 +30,7 @@ NUM_BANDS = 16
 _ROWS = 5  # minima in a band
 _SEED = 1  # of rensa's permutations; any number, but always the same
 _BASE = np.uint64(0x9E3779B97F4A7C15)
-_PAIRS_AT_ONCE = 100_000  # compared; chosen by us: 100 MB for texts of 30 words
+_NUM_VALUES = 2**31 - 1  # columns of a sparse matrix, which has 32-bit indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +38,11 @@ class Sets:
     """Hold one set of numbers for each of many texts.
 
     Args:
-        values: of every set, sorted within it, set after set: uint32 [S].
+        values: of every set, sorted within it, set after set: int32 [S], >= 0.
         ends: where each set starts, and the end of the last: int64 [N + 1].
     """
 
-    values: NDArray[np.uint32]
+    values: NDArray[np.int32]
     ends: NDArray[np.int64]
 
     @property
@@ -63,14 +64,12 @@ def algorithm() -> int:
 
 
 def word_sets(words: Words) -> Sets:
-    """Give the set of words and of pairs of neighbours of each text, as 32-bit hashes."""
+    """Give the set of words and of pairs of neighbours of each text, as 31-bit hashes."""
     parts = [runs_of(words, n) for n in (1, 2)]
-    keys = sorted_distinct(
-        np.concatenate([_joined(part.rows, part.hashes >> np.uint64(32)) for part in parts])
-    )
+    keys = sorted_distinct(np.concatenate([_joined(part.rows, part.hashes) for part in parts]))
     rows = (keys >> np.uint64(32)).astype(np.int64)
     sizes = np.bincount(rows, minlength=len(words.texts))
-    return Sets(values=keys.astype(np.uint32), ends=np.r_[0, np.cumsum(sizes)])
+    return Sets(values=keys.astype(np.int32), ends=np.r_[0, np.cumsum(sizes)])
 
 
 def bands_of(sets: Sets) -> NDArray[np.uint64]:
@@ -93,33 +92,20 @@ def jaccard(left: Sets, right: Sets) -> NDArray[np.float64]:
         left: P sets; two empty ones share nothing: 0.
         right: P sets.
     """
-    num_pairs = len(left.ends) - 1
-    shares = [
-        _jaccard_of_some(left.take(rows), right.take(rows))
-        for rows in (
-            np.arange(start, min(start + _PAIRS_AT_ONCE, num_pairs))
-            for start in range(0, num_pairs, _PAIRS_AT_ONCE)
-        )
-    ]
-    return np.concatenate([np.empty(0), *shares])
+    shared = np.diff(_matrix(left).multiply(_matrix(right)).indptr)
+    return shared / np.maximum(left.sizes + right.sizes - shared, 1)
 
 
-def _jaccard_of_some(left: Sets, right: Sets) -> NDArray[np.float64]:
-    keys = np.concatenate([_keys_of(left), _keys_of(right)])
-    keys.sort()
-    shared = (keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)).astype(np.int64)
-    num_shared = np.bincount(shared, minlength=len(left.ends) - 1)
-    return num_shared / np.maximum(left.sizes + right.sizes - num_shared, 1)
+def _matrix(sets: Sets) -> Any:
+    """View sets as rows of a sparse matrix: a column for every value there can be."""
+    ones = np.ones(len(sets.values), np.int8)
+    shape = (len(sets.ends) - 1, _NUM_VALUES)
+    return csr_array((ones, sets.values, sets.ends.astype(np.int32)), shape=shape)
 
 
-def _keys_of(sets: Sets) -> NDArray[np.uint64]:
-    """Give a key for each value of each set: sorted, distinct uint64 [S]."""
-    return _joined(np.repeat(np.arange(len(sets.ends) - 1), sets.sizes), sets.values)
-
-
-def _joined(rows: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.uint64]:
-    """Put the number of a set above its 32-bit values: [S], [S] -> uint64 [S]."""
-    return rows.astype(np.uint64) << np.uint64(32) | values
+def _joined(rows: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Put the number of a set above the first 31 bits of its hashes: [S], [S] -> uint64 [S]."""
+    return rows.astype(np.uint64) << np.uint64(32) | hashes >> np.uint64(33)
 
 
 def _rensa() -> Any:

@@ -107,23 +107,33 @@ def test_a_band_that_all_share_is_counted_in_a_window() -> None:
     assert near.max() <= 2 * WINDOW
 
 
+def count_in_files(folder: Path, captions: list[str], num_shards: int, num_bins: int) -> list[int]:
+    names = [f"_facts-{number:05d}" for number in range(num_shards)]
+    for number, name in enumerate(names):
+        shard = collect_captions(captions[number::num_shards]).captions
+        write_captions(folder / f"{name}{CAPTIONS}", shard, num_bins)
+    near: Counter[tuple[int, int]] = Counter()
+    for number in range(num_bins):
+        for row in count_near_in_bin(ShardSet(folder), names, number, num_bins, 0.8).to_pylist():
+            near[row["shard"], row["text"]] += row["near"]
+    texts = hash_words(captions).texts.tolist()
+    return [1 + near[row % num_shards, text] for row, text in enumerate(texts)]
+
+
 @pytest.mark.parametrize(("num_shards", "num_bins"), [(1, 1), (3, 4), (5, 1)])
 def test_counts_do_not_depend_on_shards_and_bins(
     tmp_path: Path, num_shards: int, num_bins: int
 ) -> None:
     captions = planted(100)
-    names = [f"_facts-{number:05d}" for number in range(num_shards)]
-    for number, name in enumerate(names):
-        shard = collect_captions(captions[number::num_shards]).captions
-        write_captions(tmp_path / f"{name}{CAPTIONS}", shard, num_bins)
-    own = ShardSet(tmp_path)
-    near: Counter[tuple[int, int]] = Counter()
-    for number in range(num_bins):
-        for row in count_near_in_bin(own, names, number, num_bins, 0.8).to_pylist():
-            near[row["shard"], row["text"]] += row["near"]
-    texts = hash_words(captions).texts.tolist()
-    found = [1 + near[row % num_shards, text] for row, text in enumerate(texts)]
-    assert found == count_plainly(captions, 0.8)
+    assert count_in_files(tmp_path, captions, num_shards, num_bins) == count_plainly(captions, 0.8)
+
+
+def test_windows_do_not_depend_on_shards_and_bins(tmp_path: Path) -> None:
+    captions = [f"{' '.join(VOCABULARY[:20])} {number}" for number in range(300)] * 2
+    counts = count_in_files(tmp_path, captions, 1, 1)
+    assert counts == count_in_files(tmp_path, captions, 4, 8) == count_all(captions, 0.8)
+    assert min(counts) > 2 * WINDOW  # each has at least WINDOW near ones, of two samples
+    assert max(counts) < 600
 
 
 def test_no_shards_have_no_near_captions(tmp_path: Path) -> None:
