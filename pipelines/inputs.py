@@ -22,12 +22,15 @@ import pyarrow.parquet as pq
 from curate.core.commit import Output
 from curate.core.store import LocalStore, open_store
 from curate.core.tombstones import FOLDER
+from curate.stages.matching.benchmark_config import Benchmark
 from pipelines.config import TOYWEB, RunConfig, ToywebConfig
 
 if TYPE_CHECKING:
     from pipelines.toyweb.site import Site
 
 URLS, TRUTH, PROMPTS, MARKER = "urls.parquet", "truth.parquet", "prompts.parquet", "toyweb.json"
+BENCHMARK = "benchmark"  # folder of the toy web's evaluation set, see `toyweb/heldout.py`
+_TOYWEB_VERSION = 2  # raised when equal sizes and seeds give other rows
 
 
 def describe_input(config: RunConfig, *, plan_only: bool = True) -> RunConfig:
@@ -46,7 +49,7 @@ def describe_input(config: RunConfig, *, plan_only: bool = True) -> RunConfig:
     write_toyweb(folder, config.toyweb)
     config = _with_source(config, str(folder / URLS))
     sample = dataclasses.replace(config.sample, prompts=str(folder / PROMPTS))
-    return dataclasses.replace(config, sample=sample)
+    return _with_benchmark(dataclasses.replace(config, sample=sample), folder / BENCHMARK)
 
 
 @contextlib.contextmanager
@@ -70,9 +73,10 @@ def toyweb_folder(out: str) -> Path:
 
 
 def write_toyweb(folder: Path, toyweb: ToywebConfig) -> None:
-    """Write the toy web's URL table, truth table and held-out prompts, once per size and seed."""
+    """Write the toy web's URL table, truth table, held-out prompts and benchmark, once per size."""
     if _is_written(folder, toyweb):
         return
+    from pipelines.toyweb.heldout import write_benchmark
     from pipelines.toyweb.site import write_truth, write_url_table
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +85,7 @@ def write_toyweb(folder: Path, toyweb: ToywebConfig) -> None:
     write_url_table(site, folder / URLS)
     write_truth(site, folder / TRUTH)
     _write_prompts(toyweb, folder / PROMPTS)
+    write_benchmark(toyweb.seed, folder / BENCHMARK)
     LocalStore(folder).write(MARKER, _identity(toyweb).encode())
 
 
@@ -90,7 +95,19 @@ def _is_written(folder: Path, toyweb: ToywebConfig) -> bool:
 
 
 def _identity(toyweb: ToywebConfig) -> str:
-    return json.dumps(dataclasses.asdict(toyweb), sort_keys=True) + "\n"
+    identity = {**dataclasses.asdict(toyweb), "version": _TOYWEB_VERSION}
+    return json.dumps(identity, sort_keys=True) + "\n"
+
+
+def _with_benchmark(config: RunConfig, folder: Path) -> RunConfig:
+    """Compare with the toy web's own benchmark where the pipeline decontaminates by no other."""
+    if "decontaminate" not in config.stages or config.decontaminate.benchmarks:
+        return config
+    from pipelines.toyweb.heldout import PICTURES_FOLDER, PROMPTS_FILE
+
+    files = Benchmark(pictures=str(folder / PICTURES_FOLDER), prompts=str(folder / PROMPTS_FILE))
+    decontaminate = dataclasses.replace(config.decontaminate, benchmarks={TOYWEB: files})
+    return dataclasses.replace(config, decontaminate=decontaminate)
 
 
 def _write_prompts(toyweb: ToywebConfig, path: Path) -> None:

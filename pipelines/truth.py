@@ -1,7 +1,7 @@
 """Compare a run on the toy web with its truth table: the rows that report and results.json show.
 
-truth.parquet + tables of ingest, annotate, filter, dedup -> detection and duplicate scores
-held-out pictures + the pack's captioner and VAE          -> caption exactness, reconstruction
+truth.parquet + tables of ingest to decontaminate  -> detection, duplicate and leak scores
+held-out pictures + the pack's captioner and VAE   -> caption exactness, reconstruction
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from curate.core.batches import batched
 from curate.core.model_ref import ModelRef
 from curate.core.schema import OK
 from curate.core.shard import ShardSet
+from curate.stages.matching.hits import PICTURE, PICTURE_KINDS, PROMPT
+from curate.stages.matching.prompts import EXACT
 from eval.intervals import wilson_interval
 from eval.truth import TruthCheck, TruthRow
 from pipelines.config import ToywebConfig
@@ -27,8 +29,10 @@ from pipelines.toyweb.heldout import heldout_prompts
 from pipelines.toyweb.oracle import read_scene
 from pipelines.toyweb.scene import Scene, parse_description, render
 from pipelines.toyweb.truth import (
-    PairScore,
+    FoundScore,
+    copy_recall,
     exact_duplicates,
+    leaks,
     mismatch_auc,
     near_duplicates,
     plant_rates,
@@ -37,6 +41,7 @@ from pipelines.toyweb.truth import (
 
 NUM_HELDOUT = 256
 """Held-out pictures for captioner and VAE; chosen by us: a 90 % rate has a half-width of 4 %."""
+LEAK_REASONS = (PICTURE, PROMPT)
 _BATCH = 64
 _SIDE_PX = {"captioner": 192, "vae": 64}
 """Pictures are captioned at a size of the web and encoded at the demo's training size."""
@@ -54,6 +59,7 @@ def make_truth_check(
             *_check_plants(truth, inputs["ingest"], inputs["filter"]),
             *_check_scores(truth, inputs["ingest"], inputs["annotate"]),
             *_check_duplicates(truth, inputs["ingest"], inputs["dedup"]),
+            *_check_leaks(truth, inputs["ingest"], inputs.get("decontaminate")),
             *_check_captioner(toyweb.seed, models),
             *_check_vae(toyweb.seed, models),
         ]
@@ -108,13 +114,44 @@ def _check_duplicates(truth: pa.Table, ingested: ShardSet, dedup: ShardSet) -> I
         if keep or str(reason).startswith("duplicate_"):
             clusters[row] = cluster or f"alone {row}"
     exact = {row: (cluster, hashes[row]) for row, cluster in clusters.items()}
-    yield from _pairs("exact duplicates", exact_duplicates(truth, exact), 1.0, 1.0)
-    yield from _pairs("near duplicates", near_duplicates(truth, clusters), 0.95, 0.98)
+    yield from _found("dedup", "exact duplicates", exact_duplicates(truth, exact), 1.0, 1.0)
+    yield from _found("dedup", "near duplicates", near_duplicates(truth, clusters), 0.98, 0.99)
+    cropped = copy_recall(truth, clusters, "cropped_duplicate")
+    yield _rate("dedup", "cropped duplicates", "recall", cropped.num_right, cropped.num_true, 0.98)
+    mirrored = copy_recall(truth, clusters, "flipped_duplicate")
+    note = "looked for with dedup.pdq_dihedral only; their captions differ"
+    what = "mirrored duplicates"
+    yield _rate("dedup", what, "recall", mirrored.num_right, mirrored.num_true, note=note)
 
 
-def _pairs(what: str, score: PairScore, recall: float, precision: float) -> Iterator[TruthRow]:
-    yield _rate("dedup", what, "recall", score.num_right, score.num_true, recall)
-    yield _rate("dedup", what, "precision", score.num_right, score.num_found, precision)
+def _check_leaks(
+    truth: pa.Table, ingested: ShardSet, decontaminated: ShardSet | None
+) -> Iterator[TruthRow]:
+    """Judge what was found of the benchmark among the rows that dedup kept.
+
+    A prompt is found where the caption is its words; captions that only resemble one are other
+    scenes here.
+    """
+    if decontaminated is None:
+        return
+    pictures: dict[int, bool] = {}
+    prompts: dict[int, bool] = {}
+    rows = _by_row(ingested, decontaminated, "keep", "reason", "hits")
+    for row, (keep, reason, hits) in rows.items():
+        if keep or reason in LEAK_REASONS:
+            kinds = {hit["kind"] for hit in hits or ()}
+            pictures[row] = bool(kinds.intersection(PICTURE_KINDS))
+            prompts[row] = EXACT in kinds
+    stage = "decontaminate"
+    yield from _found(stage, "leaked pictures", leaks(truth, "benchmark_key", pictures), 0.98, 0.99)
+    yield from _found(stage, "leaked prompts", leaks(truth, "prompt_key", prompts), 0.98, 0.99)
+
+
+def _found(
+    stage: str, what: str, score: FoundScore, recall: float, precision: float
+) -> Iterator[TruthRow]:
+    yield _rate(stage, what, "recall", score.num_right, score.num_true, recall)
+    yield _rate(stage, what, "precision", score.num_right, score.num_found, precision)
 
 
 def _check_captioner(seed: int, models: Mapping[str, ModelRef]) -> Iterator[TruthRow]:
@@ -189,7 +226,15 @@ def _by_row(ingested: ShardSet, shards: ShardSet, *columns: str) -> dict[int, An
     return values
 
 
-def _rate(stage: str, what: str, measure: str, right: int, n: int, goal: float) -> TruthRow:
+def _rate(
+    stage: str,
+    what: str,
+    measure: str,
+    right: int,
+    n: int,
+    goal: float | None = None,
+    note: str = "",
+) -> TruthRow:
     """Make a row for a share with its Wilson interval."""
     interval = wilson_interval(right / n, n) if n else None
     return TruthRow(
@@ -201,4 +246,5 @@ def _rate(stage: str, what: str, measure: str, right: int, n: int, goal: float) 
         goal=goal,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
+        note=note,
     )

@@ -18,13 +18,15 @@ from eval.ranking import auc
 
 # Plants that leave the picture itself whole; "odd_mode" is not among them, for gray has no colours.
 WHOLE_PLANTS = frozenset({"clean", "redirect", "slow_drip", "png_as_jpeg", "exif_rotated"})
+# Copies that show another cut or side of their original: near duplicates have the whole picture.
+CHANGED_PLANTS = frozenset({"cropped_duplicate", "flipped_duplicate"})
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairScore:
-    """Count pairs of duplicates; `recall` and `precision` are 1 where there is nothing to find."""
+class FoundScore:
+    """Count pairs or rows; `recall` and `precision` are 1 where there is nothing to find."""
 
     num_true: int
     num_found: int
@@ -32,12 +34,12 @@ class PairScore:
 
     @property
     def recall(self) -> float:
-        """Give the share of the true pairs that were found."""
+        """Give the share of the true ones that were found."""
         return self.num_right / self.num_true if self.num_true else 1.0
 
     @property
     def precision(self) -> float:
-        """Give the share of the found pairs that are true."""
+        """Give the share of the found ones that are true."""
         return self.num_right / self.num_found if self.num_found else 1.0
 
 
@@ -65,7 +67,7 @@ def watermark_auc(truth: pa.Table, score: Mapping[int, float]) -> float:
     return auc(marked, whole)
 
 
-def exact_duplicates(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairScore:
+def exact_duplicates(truth: pa.Table, clusters: Mapping[int, Hashable]) -> FoundScore:
     """Score clusters of equal bytes, pair by pair.
 
     Args:
@@ -74,30 +76,51 @@ def exact_duplicates(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairS
     """
     true = _pairs(_groups(truth, "bytes_group", clusters))
     found = _pairs(_invert(clusters))
-    return PairScore(num_true=len(true), num_found=len(found), num_right=len(true & found))
+    return FoundScore(num_true=len(true), num_found=len(found), num_right=len(true & found))
 
 
-def near_duplicates(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairScore:
+def near_duplicates(truth: pa.Table, clusters: Mapping[int, Hashable]) -> FoundScore:
     """Score perceptual clusters by the pairs that show one picture in different bytes.
 
-    Pairs of equal bytes and pairs with a cropped copy count neither for nor against: see
-    `exact_duplicates` and `cropped_recall`.
+    Pairs of equal bytes and pairs with a cropped or mirrored copy count neither for nor against:
+    see `exact_duplicates` and `copy_recall`.
     """
     same_picture = _pairs(_groups(truth, "cluster", clusters))
     same_bytes = _pairs(_groups(truth, "bytes_group", clusters))
-    cropped = _cropped_rows(truth)
-    excluded = {pair for pair in same_picture if cropped & set(pair)} | same_bytes
+    changed = _rows_of(truth, *CHANGED_PLANTS)
+    excluded = {pair for pair in same_picture if changed & set(pair)} | same_bytes
     true = same_picture - excluded
     found = _pairs(_invert(clusters)) - excluded
-    return PairScore(num_true=len(true), num_found=len(found), num_right=len(true & found))
+    return FoundScore(num_true=len(true), num_found=len(found), num_right=len(true & found))
 
 
-def cropped_recall(truth: pa.Table, clusters: Mapping[int, Hashable]) -> PairScore:
-    """Count the pairs of a picture and its crop that share a cluster; precision is not asked."""
-    cropped = _cropped_rows(truth)
-    true = {pair for pair in _pairs(_groups(truth, "cluster", clusters)) if cropped & set(pair)}
+def copy_recall(truth: pa.Table, clusters: Mapping[int, Hashable], plant: str) -> FoundScore:
+    """Count the pairs of a picture and its copy of one plant that share a cluster.
+
+    Precision is not asked: a pair of strangers is of no plant; see `near_duplicates`.
+    """
+    copies, others = _rows_of(truth, plant), _rows_of(truth, *(CHANGED_PLANTS - {plant}))
+    true = {
+        pair
+        for pair in _pairs(_groups(truth, "cluster", clusters))
+        if copies & set(pair) and not others & set(pair)
+    }
     right = true & _pairs(_invert(clusters))
-    return PairScore(num_true=len(true), num_found=len(right), num_right=len(right))
+    return FoundScore(num_true=len(true), num_found=len(right), num_right=len(right))
+
+
+def leaks(truth: pa.Table, column: str, is_found: Mapping[int, bool]) -> FoundScore:
+    """Score the rows that decontamination found to be of the benchmark.
+
+    Args:
+        truth: the site's truth table.
+        column: what leaked: benchmark_key for pictures, prompt_key for prompts.
+        is_found: row -> whether it matched an item of that kind; rows that were dropped before
+            are left out.
+    """
+    true = {row for row, key in _columns(truth, "row", column) if key and row in is_found}
+    found = {row for row, matched in is_found.items() if matched}
+    return FoundScore(num_true=len(true), num_found=len(found), num_right=len(true & found))
 
 
 def plant_rates(
@@ -129,9 +152,8 @@ def _columns(truth: pa.Table, *names: str) -> Iterable[tuple[Any, ...]]:
     return zip(*(truth[name].to_pylist() for name in names), strict=True)
 
 
-def _cropped_rows(truth: pa.Table) -> set[int]:
-    rows = _columns(truth, "row", "plant")
-    return {row for row, plant in rows if plant == "cropped_duplicate"}
+def _rows_of(truth: pa.Table, *plants: str) -> set[int]:
+    return {row for row, plant in _columns(truth, "row", "plant") if plant in plants}
 
 
 def _groups(truth: pa.Table, column: str, seen: Mapping[int, Hashable]) -> list[list[int]]:

@@ -2,8 +2,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines.toyweb.truth import (
-    cropped_recall,
+    copy_recall,
     exact_duplicates,
+    leaks,
     mismatch_auc,
     near_duplicates,
     plant_rates,
@@ -61,8 +62,34 @@ def test_a_false_merge_costs_precision_and_a_miss_costs_recall():
 def test_crops_count_in_their_own_score_only():
     clusters = {0: "a", 2: "a", 3: "c"}
     assert near_duplicates(DUPLICATES, clusters).recall == 1.0
-    assert cropped_recall(DUPLICATES, clusters).recall == 0.0
-    assert cropped_recall(DUPLICATES, clusters).num_true == 2
+    assert copy_recall(DUPLICATES, clusters, "cropped_duplicate").recall == 0.0
+    assert copy_recall(DUPLICATES, clusters, "cropped_duplicate").num_true == 2
+
+
+def test_mirrored_copies_are_no_near_duplicates_and_no_false_ones():
+    truth = truth_of({}, {"plant": "flipped_duplicate", "cluster": 0}, {"plant": "near_duplicate"})
+    joined = near_duplicates(truth, {0: "a", 1: "a", 2: "b"})
+    assert (joined.num_true, joined.num_found) == (0, 0)
+    assert copy_recall(truth, {0: "a", 1: "a", 2: "b"}, "flipped_duplicate").recall == 1.0
+    assert copy_recall(truth, {0: "a", 1: "c", 2: "b"}, "flipped_duplicate").recall == 0.0
+
+
+def test_a_crop_and_a_mirrored_copy_are_no_pair_of_either():
+    truth = truth_of(
+        {},
+        {"plant": "flipped_duplicate", "cluster": 0},
+        {"plant": "cropped_duplicate", "cluster": 0},
+    )
+    clusters = {0: "a", 1: "a", 2: "a"}
+    assert copy_recall(truth, clusters, "flipped_duplicate").num_true == 1
+    assert copy_recall(truth, clusters, "cropped_duplicate").num_true == 1
+
+
+def test_leaks_are_judged_among_the_rows_that_were_compared():
+    truth = truth_of(*({"benchmark_key": key} for key in ("a", "", "b", "c", "")))
+    score = leaks(truth, "benchmark_key", {0: True, 1: True, 2: False, 4: False})
+    assert (score.num_true, score.num_found, score.num_right) == (2, 2, 1)
+    assert (score.recall, score.precision) == (0.5, 0.5)
 
 
 def test_a_plant_is_right_with_its_status_or_with_its_rule_among_those_it_fails():
