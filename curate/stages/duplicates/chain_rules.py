@@ -101,9 +101,9 @@ def nemo_removed(
 def _distances(embeddings: Embeddings, centroid: NDArray[np.float32]) -> NDArray[np.float64]:
     """Give 1 - cosine to the centroid: [N]."""
     check_embeddings(embeddings, len(centroid))
-    both = np.concatenate([embeddings, centroid[None].astype(embeddings.dtype)])
     rows = np.arange(len(embeddings))
-    return 1 - exact_cosines(both, rows, np.full(len(rows), len(rows)))
+    both = np.concatenate([embeddings.astype(np.float32), centroid[None]])
+    return 1 - exact_cosines(both, rows, np.full_like(rows, len(rows)))
 
 
 def _arrange(hard_first: NDArray[np.int64], keep: Keep, seed: int) -> NDArray[np.int64]:
