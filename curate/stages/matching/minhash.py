@@ -30,6 +30,7 @@ NUM_BANDS = 16
 _ROWS = 5  # minima in a band
 _SEED = 1  # of rensa's permutations; any number, but always the same
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+_SETS_AT_ONCE = 8192  # their minima are Python numbers for a moment: 25 MB; chosen by us
 _NUM_VALUES = 2**31 - 1  # columns of a sparse matrix, which has 32-bit indices
 
 
@@ -75,13 +76,10 @@ def word_sets(words: Words) -> Sets:
 def bands_of(sets: Sets) -> NDArray[np.uint64]:
     """Give the band values of each set: uint64 [N, NUM_BANDS]; those of empty sets are equal."""
     num_sets = len(sets.ends) - 1
-    matrix = _rensa().digest_matrix_from_flat_token_hashes(
-        sets.values.astype(np.uint64), sets.ends.astype(np.uint64), NUM_BANDS * _ROWS, _SEED
-    )
-    minima = np.array(matrix.to_rows(), np.uint64).reshape(num_sets, NUM_BANDS, _ROWS)
-    bands = np.zeros((num_sets, NUM_BANDS), np.uint64)
-    for row in range(_ROWS):
-        bands = mix(bands * _BASE + minima[:, :, row])
+    bands = np.empty((num_sets, NUM_BANDS), np.uint64)
+    for start in range(0, num_sets, _SETS_AT_ONCE):
+        some = np.arange(start, min(start + _SETS_AT_ONCE, num_sets))
+        bands[some] = _bands_of_some(sets.take(some))
     return bands
 
 
@@ -94,6 +92,17 @@ def jaccard(left: Sets, right: Sets) -> NDArray[np.float64]:
     """
     shared = np.diff(_matrix(left).multiply(_matrix(right)).indptr)
     return shared / np.maximum(left.sizes + right.sizes - shared, 1)
+
+
+def _bands_of_some(sets: Sets) -> NDArray[np.uint64]:
+    matrix = _rensa().digest_matrix_from_flat_token_hashes(
+        sets.values.astype(np.uint64), sets.ends.astype(np.uint64), NUM_BANDS * _ROWS, _SEED
+    )
+    minima = np.array(matrix.to_rows(), np.uint64).reshape(-1, NUM_BANDS, _ROWS)
+    bands = np.zeros(minima.shape[:2], np.uint64)
+    for row in range(_ROWS):
+        bands = mix(bands * _BASE + minima[:, :, row])
+    return bands
 
 
 def _matrix(sets: Sets) -> Any:

@@ -72,10 +72,19 @@ def read_prompts(path: Path, form: str = AUTO) -> list[Prompt]:
 
 
 def read_lines(path: Path) -> Iterator[Prompt]:
-    """Yield a prompt for each line that is not blank, of a file or of a folder's .txt files."""
+    """Yield a prompt for each line that is not blank, of a file or of a folder's .txt files.
+
+    Raises:
+        DataError: a line has more than one cell.
+    """
     for file in _texts_in(path) if path.is_dir() else [path]:
         prefix = f"{file.name}:" if path.is_dir() else ""
         for number, line in _lines(file):
+            if "\t" in line.strip():
+                raise DataError(
+                    f"{file}: line {number}: must be one prompt, got {line[:_SHOWN]!r} with a tab; "
+                    "keep the prompt alone, or name columns in a first line and call it .tsv"
+                )
             if line.strip():
                 yield Prompt(item=f"{prefix}{number}", text=line.strip())
 

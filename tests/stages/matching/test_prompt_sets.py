@@ -140,6 +140,11 @@ def test_plain_tables_are_read_by_the_names_of_their_columns(
         ("a.json", '{"images": []}', r"a\.json: must have a list `annotations`"),
         ("a.json", '{"annotations": [{"caption": "a"}]}', r"annotations\[0\]: must have image_id"),
         ("a.json", '{"annotations": [{"image_id": 1}]}', r"annotations\[0\]: must have a prompt"),
+        (
+            "a.txt",
+            "a cat\na dog\tcolor\n",
+            r"a\.txt: line 2: must be one prompt, got 'a dog\\tcolor",
+        ),
         ("a.txt", "\n \n", r"a\.txt: must hold prompts, got none"),
         ("a.tsv", "", r"a\.tsv: line 1: must name a column"),
         ("a.parquet", "PAR1", r"must end in one of \.txt, .*, got '\.parquet'"),
