@@ -115,9 +115,12 @@ def _rank_edges(edges: Edges, rank: NDArray[np.int32]) -> RankedEdges:
     sorting = np.argsort(ends)
     ends = ends[sorting]
     is_new = np.r_[False, ends[1:] != ends[:-1]][: len(ends)]
+    nth = np.cumsum(is_new, dtype=np.int32)  # [2E], place among the samples
     del ends  # 16 bytes an edge
+    num = int(nth[-1]) + 1 if len(nth) else 0
+    assert num == len(rank), f"{num} samples have edges, facts are of {len(rank)}"
     number = np.empty(len(sorting), np.int32)
-    number[sorting] = rank[np.cumsum(is_new, dtype=np.int32)]
+    number[sorting] = rank[nth]
     left, right = number[: len(edges)], number[len(edges) :]
     return RankedEdges(
         better=np.minimum(left, right),
