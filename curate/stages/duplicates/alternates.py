@@ -18,26 +18,26 @@ def gather_alternates(
     """List for each keeper the distinct captions of its members, without its own.
 
     Args:
-        captions: [N], large_string, of samples from the best to the worst; surrounding white space
+        captions: [N], texts of samples from the best to the worst; surrounding white space
             does not count, null and "" are no captions.
         keepers: [N], place of each sample's keeper; a keeper's is its own.
         limit: captions of a list, at most.
 
     Returns:
-        [N] of list<large_string>: on a keeper's place the captions of its members, the best
+        [N] of lists of texts: on a keeper's place the captions of its members, the best
         member's first, null at all others. Memory is that of the captions and 60 bytes a sample.
     """
     texts = pc.fill_null(pc.utf8_trim_whitespace(captions.combine_chunks()), "")
     encoded = texts.dictionary_encode()
     code = encoded.indices.to_numpy()  # [N], equal texts have equal numbers
     places = np.arange(len(code))
-    order = np.lexsort((places, code, keepers))  # a keeper comes before its members
+    order = np.lexsort((places, code, keepers))  # equal captions of a keeper: the best one first
     is_first = np.diff(keepers[order], prepend=-1) != 0
     is_first |= np.diff(code[order], prepend=-1) != 0
     first = np.sort(order[is_first])
     is_empty = pc.equal(texts, "").to_numpy(zero_copy_only=False)
     kept = first[(code[first] != code[keepers[first]]) & ~is_empty[first]]
-    kept = kept[np.argsort(keepers[kept], kind="stable")]
+    kept = kept[np.argsort(keepers[kept], kind="stable")]  # by keeper, the best member first
     nth = np.arange(len(kept)) - np.searchsorted(keepers[kept], keepers[kept])
     kept = kept[nth < limit]
     ends = np.cumsum(np.bincount(keepers[kept], minlength=len(code)))

@@ -36,6 +36,7 @@ from curate.stages.duplicates.keepers import KeeperPolicy, rank_samples
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
+_WIDE_BYTES = 1 << 31  # from here on texts need 64-bit offsets
 _ROWS_AT_ONCE = 1 << 22  # of a chunk of the outcome, 100 MB of keys; chosen by us
 
 CLUSTER_FIELDS = [
@@ -95,7 +96,7 @@ def find_clusters(
     alternates = pa.nulls(len(member), pa.list_(pa.string()))
     if max_alternates:
         alternates = _find_alternates(stars, member, facts["caption"], order, max_alternates)
-    keys = facts[KEY].cast(pa.large_string())  # `take` joins chunks: texts may pass 2 GB
+    keys = _widen(facts[KEY])
     rows: list[pa.Table] = [CLUSTER_SCHEMA.empty_table()]
     for start in range(0, len(member), _ROWS_AT_ONCE):
         some = member[start : start + _ROWS_AT_ONCE]
@@ -163,5 +164,10 @@ def _find_alternates(
     """List the alternates of all members, null where one is no keeper."""
     ranked = np.sort(member)
     keepers = np.searchsorted(ranked, stars.keeper[ranked])
-    texts = captions.cast(pa.large_string()).take(pa.array(order[ranked]))
+    texts = _widen(captions).take(pa.array(order[ranked]))
     return gather_alternates(texts, keepers, limit).take(pa.array(np.searchsorted(ranked, member)))
+
+
+def _widen(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give texts 64-bit offsets if there are many: `take` joins all chunks of a column."""
+    return texts.cast(pa.large_string()) if texts.nbytes >= _WIDE_BYTES else texts

@@ -11,6 +11,7 @@ import pytest
 
 from curate.core.schema import make_key
 from curate.core.seed import make_rng
+from curate.stages.duplicates import clusters
 from curate.stages.duplicates.clusters import CLUSTER_SCHEMA, Clusters, find_clusters
 from curate.stages.duplicates.edges import KIND_NAMES, Edges, Kind, join_edges, label_pairs
 from curate.stages.duplicates.keepers import KeeperPolicy
@@ -223,6 +224,16 @@ def test_captions_of_the_dropped_become_alternates_of_the_keeper() -> None:
     assert {n for n, row in enumerate(rows) if row["alternates"] is None} == {1, 2, 3, 4, 5, 6, 8}
     rows = cluster(given, facts, max_alternates=1).rows.sort_by("key").to_pylist()
     assert rows[0]["alternates"] == ["my cat"]
+
+
+def test_many_rows_and_wide_texts_are_told_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, facts = draw_world(0)
+    whole = cluster(given, facts, max_alternates=3).rows
+    monkeypatch.setattr(clusters, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(clusters, "_WIDE_BYTES", 0)
+    pieces = cluster(given, facts, max_alternates=3).rows
+    assert pieces["key"].num_chunks > 7
+    assert pieces.equals(whole)
 
 
 def test_edges_are_joined_from_pairs_of_every_kind() -> None:
