@@ -59,7 +59,6 @@ def pairs_above(
     min_cosine: float,
     *,
     cell: Cell | None = None,
-    num_old: int = 0,
     max_neighbours: int = MAX_NEIGHBOURS,
 ) -> Neighbours:
     """List the pairs of some rows whose cosine is at least `min_cosine`.
@@ -75,17 +74,16 @@ def pairs_above(
         rows: [N], int64, their row numbers, all different.
         min_cosine: smallest cosine of a pair, in (0, 1].
         cell: leave pairs to other cells that both rows are in; None takes all.
-        num_old: so many of the first rows were compared with each other before and are not again.
         max_neighbours: earlier rows that a row is paired with at most.
 
     Raises:
         ConfigError: `min_cosine` or `max_neighbours` is out of range.
         DataError: `check_embeddings` refuses the embeddings.
     """
-    assert len(embeddings) == len(rows) >= num_old, "one number for each row, some of them new"
+    assert len(embeddings) == len(rows), f"{len(embeddings)} embeddings, {len(rows)} row numbers"
     limits = Limits(min_cosine=min_cosine, max_neighbours=max_neighbours)
     check_embeddings(embeddings)
-    return _find_pairs(embeddings, rows, limits, cell, num_old)
+    return _find_pairs(embeddings, rows, limits, cell)
 
 
 def join_cosine(
@@ -145,26 +143,21 @@ def _fit(embeddings: Embeddings, num_cells: int, seed: int) -> NDArray[np.float3
 
 
 def _find_pairs(
-    embeddings: Embeddings,
-    rows: NDArray[np.int64],
-    limits: Limits,
-    cell: Cell | None,
-    num_old: int = 0,
+    embeddings: Embeddings, rows: NDArray[np.int64], limits: Limits, cell: Cell | None
 ) -> Neighbours:
     if len(rows) < 2:
         return Neighbours(pairs=no_pairs(), num_crowded=0)
-    speaker = _find_speakers(embeddings, num_old)
+    speaker = _find_speakers(embeddings)
     speaks = speaker == np.arange(len(speaker))
     compared = np.flatnonzero(speaks)
     some = Rows(
         embeddings=embeddings[compared],
-        num_old=int(speaks[:num_old].sum()),
         cell=cell and Cell(number=cell.number, near=cell.near[compared]),
     )
     hits, num_full = find_hits(some, limits)
     distance = 1 - exact_cosines(some.embeddings, hits.earlier, hits.later)
     earlier, later = compared[hits.earlier], compared[hits.later]
-    silent = num_old + np.flatnonzero(~speaks[num_old:])
+    silent = np.flatnonzero(~speaks)
     taken, heir = _inherit(later, speaker[silent])
     own = silent if cell is None else silent[cell.owns(silent, silent)]
     pairs = order_pairs(
@@ -175,15 +168,11 @@ def _find_pairs(
     return Neighbours(pairs=pairs, num_crowded=num_full + len(silent))
 
 
-def _find_speakers(embeddings: Embeddings, num_old: int) -> NDArray[np.int64]:
-    """Give each row the one that is compared in its place: [N].
-
-    That is itself, or the 4th of its equals; old and new rows speak for their own kind.
-    """
+def _find_speakers(embeddings: Embeddings) -> NDArray[np.int64]:
+    """Give each row the one that is compared in its place: [N], itself or the 4th of its equals."""
     first = first_of_equals(embeddings)
-    group = 2 * first + (np.arange(len(first)) >= num_old)
-    order = np.argsort(group, kind="stable")  # each group together and in its order
-    starts = np.searchsorted(group[order], group[order])
+    order = np.argsort(first, kind="stable")  # equal rows together, each group in its order
+    starts = np.searchsorted(first[order], first[order])
     speaker = np.empty(len(first), np.int64)
     speaker[order] = order[np.minimum(np.arange(len(order)), starts + _SPEAKERS - 1)]
     return speaker

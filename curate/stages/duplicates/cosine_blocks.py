@@ -62,18 +62,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Hold the rows that are compared, [N], the best first of the old and then of the new."""
+    """Hold the rows that are compared, [N], the best first."""
 
     embeddings: Embeddings  # [N, D]
-    num_old: int
     cell: Cell | None
 
-    def units(
-        self, num_rows: int, start: int, stop: int
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield (number of the first, float32 [B, D] of norm 1) of blocks of rows."""
-        for first, block in blocks(self.embeddings[start:stop], num_rows):
-            yield start + first, block / np.sqrt(np.einsum("nd,nd->n", block, block))[:, None]
+    def units(self, num_rows: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (number of the first, float32 [B, D] of norm 1) of blocks of rows before `stop`."""
+        for first, block in blocks(self.embeddings[:stop], num_rows):
+            yield first, block / np.sqrt(np.einsum("nd,nd->n", block, block))[:, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +85,10 @@ class Hits:
 
 
 def find_hits(some: Rows, limits: Limits) -> tuple[Hits, int]:
-    """Compare new rows with all; tell also how many have as many neighbours as they may have."""
+    """Compare all rows; tell also how many have as many neighbours as they may have."""
     parts = [
         hits
-        for start, block in some.units(_LATER_ROWS, some.num_old, len(some.embeddings))
+        for start, block in some.units(_LATER_ROWS, len(some.embeddings))
         for hits in _find_earlier(some, start, block, limits)
     ]
     earlier = np.concatenate([np.empty(0, np.int64), *(part.earlier for part in parts)])
@@ -107,7 +104,7 @@ def _find_earlier(
     """Yield the near earlier rows of a block of rows, whose first is number `start`."""
     places = np.arange(start, start + len(block))  # those of the block that are compared
     room = np.full(len(block), limits.max_neighbours)
-    for first, other in some.units(_EARLIER_ROWS, 0, start + len(block) - 1):
+    for first, other in some.units(_EARLIER_ROWS, start + len(block) - 1):
         has_room = room[places - start] > 0
         if has_room.mean() < 0.5:  # else the copy would cost more than it saves
             places, block = places[has_room], block[has_room]

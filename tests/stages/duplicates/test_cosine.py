@@ -145,25 +145,6 @@ def test_every_pair_with_a_common_cell_is_told_by_one_cell() -> None:
     assert len(expected) > 200
 
 
-def test_old_rows_are_not_compared_again() -> None:
-    rows = planted(900, 48, seed=6)
-    rows[700:708], rows[20:30] = rows[3], rows[5]  # equal rows on both sides
-    rows[800:806] = rows[5]
-    everything = compare(rows, 0.95)
-    old = compare(rows[:600], 0.95)
-    added = compare(rows, 0.95, num_old=600)
-    assert not set(old) & set(added)
-    assert all(right >= 600 for _, right in added)
-    assert set(everything) <= set(old) | set(added)
-    assert set(old) | set(added) <= set(exhaustive(rows, 0.95))
-
-
-def test_old_and_new_pairs_are_all_pairs() -> None:
-    rows = planted(900, 48, seed=7)
-    parts = compare(rows[:350], 0.95) + compare(rows, 0.95, num_old=350)
-    assert sorted(parts) == exhaustive(rows, 0.95)
-
-
 def test_equal_rows_cost_linear_time_and_pairs() -> None:
     row = planted(4, 64, seed=8)[:1]
     start = time.process_time()
