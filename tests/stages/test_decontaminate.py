@@ -87,7 +87,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = IngestConfig(source=str(root / "samples"), shard_size=5)
     run(IngestStage(config, {}, {}, 0, own=ShardSet(ingest)), ingest)
     given = {"ingest": ShardSet(ingest)}
-    run(AnnotateStage(AnnotateConfig(annotators=["hashes", "pdq"]), given, {}, 0), annotate)
+    run(
+        AnnotateStage(AnnotateConfig(annotators=["hashes", "phash", "pdq"]), given, {}, 0), annotate
+    )
     for shard, table in ShardSet(ingest).tables(["key", "status"]):
         write_verdicts(root / "dedup", shard, table["key"].to_pylist())
     return root
@@ -321,7 +323,7 @@ def test_columns_that_were_not_measured_are_named(home: Path, tmp_path: Path) ->
     stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
     with pytest.raises(StageError, match=r"needs column pdq\.hash.*add pdq to annotate"):
         run(stage, tmp_path / "out")
-    stage = make(home, tmp_path / "out", benchmarks=own_set(home), pdq_radius=-1)
+    stage = make(home, tmp_path / "out", benchmarks=own_set(home), pdq_radius=-1, phash_radius=-1)
     stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
     run(stage, tmp_path / "out")
     assert summary(tmp_path / "out")["pictures_met"] == 2  # equal bytes and equal pixels
@@ -344,7 +346,7 @@ def with_descriptor(home: Path, folder: Path) -> tuple[dict[str, ModelRef], Path
     paths = (folder / "mine.onnx", folder / "mine.json")
     models = {"descriptor": ModelRef(kind="onnx_descriptor", paths=paths)}
     annotate = folder / "annotate"
-    config = AnnotateConfig(annotators=["hashes", "pdq", "descriptor"])
+    config = AnnotateConfig(annotators=["hashes", "phash", "pdq", "descriptor"])
     given = {"ingest": ShardSet(home / "ingest")}
     run(AnnotateStage(config, given, models, 0), annotate)
     return models, annotate
@@ -354,14 +356,15 @@ def test_a_copy_detector_of_the_pack_finds_what_hashes_are_not_asked_for(
     home: Path, tmp_path: Path
 ) -> None:
     models, annotate = with_descriptor(home, tmp_path / "models")
-    stage = make(home, tmp_path / "out", models, benchmarks=own_set(home), pdq_radius=-1)
+    alone = {"pdq_radius": -1, "phash_radius": -1}
+    stage = make(home, tmp_path / "out", models, benchmarks=own_set(home), **alone)
     stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
     run(stage, tmp_path / "out")
     found = {n: r["kind"] for n, r in names(home, rows(tmp_path / "out")).items() if r["kind"]}
     assert found == {"copy0": "bytes", "copy1": "pixels", "copy2": "descriptor"}
     strict = make(
         home, tmp_path / "out", models,
-        benchmarks=own_set(home), pdq_radius=-1, descriptor_min_cosine=1.0,
+        benchmarks=own_set(home), descriptor_min_cosine=1.0, **alone,
     )  # fmt: skip
     strict.inputs = stage.inputs
     run(strict, tmp_path / "out")

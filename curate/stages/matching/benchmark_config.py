@@ -42,7 +42,8 @@ class Actions:
 
     Args:
         bytes: the same file; likewise pixels: the same picture in another file.
-        pdq: PDQ hashes near each other, turned and flipped forms included.
+        pdq: PDQ hashes near each other, turned and flipped forms included; likewise phash: pHashes
+            and thumbnails, of flat pictures.
         descriptor: descriptors of a copy detector near each other; likewise clip: CLIP's.
         exact: the caption is a prompt, but for case, punctuation and white space.
         minhash: nearly all words in their order are a prompt's.
@@ -51,7 +52,9 @@ class Actions:
     Source: chosen by us. A false drop costs one sample of millions, a leaked picture falsifies a
     number: what is evidence of a copy drops. A shared run of words is none: "in front of a white
     background with a" is in thousands of captions, and dropping all of them would bend the
-    distribution. GPT-3 (arXiv 2005.14165, appendix C) cut 13-grams out of training texts, and let
+    distribution. Nor are nearly all words: the prompts of compositional benchmarks differ by one,
+    and that one is the test; on the toy web all such captions are innocent.
+    GPT-3 (arXiv 2005.14165, appendix C) cut 13-grams out of training texts, and let
     those be that are in more than 10 documents; PaLM (arXiv 2204.02311, section 8) calls an item
     contaminated from 70 % of its 8-grams on. datatrove drops whole documents by 12-grams.
     """
@@ -59,10 +62,11 @@ class Actions:
     bytes: str = DROP
     pixels: str = DROP
     pdq: str = DROP
+    phash: str = DROP
     descriptor: str = DROP
     clip: str = DROP
     exact: str = DROP
-    minhash: str = DROP
+    minhash: str = FLAG
     ngram: str = FLAG
 
     def __post_init__(self) -> None:
@@ -87,8 +91,13 @@ class DecontaminateConfig:
         benchmarks: name -> its files; the name is written into tables and file names.
         pdq_radius: bits in which two PDQ hashes may differ, 0..64; -1 compares none.
             Source: ThreatExchange, pdq/README.md, "Matching": 31 of 256.
-        pdq_min_quality: hashes below are not compared, on either side, 0..100; such pictures match
-            by equal bytes and pixels alone. Source: the same: 49 and less are to be discarded.
+        pdq_min_quality: hashes below are not compared, on either side, 0..100. Source: the same: 49
+            and less are to be discarded.
+        phash_radius: bits in which two pHashes may differ where PDQ cannot speak, 0..8; -1 compares
+            none: flat pictures (drawings, cards) match by pHash and thumbnail, as in dedup.
+        thumbnail_change: largest change of two thumbnails that verifies such a pair, 0..1
+            (`duplicates/thumbnails.py`). Source of both: three toy webs, `test_thumbnails.py`: all
+            near copies at precision .994.
         descriptor_min_cosine: of a copy detector (role descriptor of the pack), (0, 1]; null takes
             the model family's own (`curate/models/copy_descriptor.py`).
         clip_min_cosine: of the pack's image-text model, (0, 1]; null compares none. Advised: 0.95;
@@ -102,6 +111,8 @@ class DecontaminateConfig:
     benchmarks: dict[str, Benchmark] = field(default_factory=dict[str, Benchmark], metadata=_APART)
     pdq_radius: int = field(default=31, metadata=_APART)
     pdq_min_quality: int = field(default=50, metadata=_APART)
+    phash_radius: int = field(default=8, metadata=_APART)
+    thumbnail_change: float = field(default=0.15, metadata=_APART)
     descriptor_min_cosine: float | None = field(default=None, metadata=_APART)
     clip_min_cosine: float | None = field(default=None, metadata=_APART)
     max_unreadable: int = field(default=0, metadata=_APART)
@@ -115,6 +126,8 @@ class DecontaminateConfig:
         for name, low, high in (
             ("pdq_radius", -1, 64),
             ("pdq_min_quality", 0, 100),
+            ("phash_radius", -1, 8),
+            ("thumbnail_change", 0, 1),
             ("max_unreadable", 0, None),
             ("shard_size", 1, None),
         ):

@@ -1,6 +1,7 @@
 """Hash the pictures of an evaluation set, once: what the samples are held against.
 
-    bytes -> canonical picture -> sha256 of both, PDQ in its eight turned and flipped forms, quality
+    bytes -> canonical picture -> sha256 of both; of its eight turned and flipped forms PDQ, pHash
+                                  and thumbnail
                                -> embeddings, of the models that are asked for
 
 A picture that does not decode keeps its row, with the reason; `check_readable` decides about it.
@@ -17,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.annotators.hash_spec import THUMBNAIL_SIDE, hash_picture
 from curate.annotators.hashes import hash_pixels
 from curate.annotators.pdq import HASH_BYTES
 from curate.annotators.pdq_hash import measure_spectrum, pack_hash
@@ -27,6 +29,7 @@ from curate.core.shard import ShardSet
 from curate.stages.matching.benchmark_files import Item
 from curate.stages.pictures import Picture, batch_pictures
 
+THUMBNAIL_BYTES = 3 * THUMBNAIL_SIDE**2
 NUM_FORMS = 8  # of a picture: four turns, each as it is and mirrored
 UNREADABLE = "unreadable"
 _BATCH_SIZE = 16  # pictures embedded together; chosen by us, as `models/clip.py` does on a CPU
@@ -43,7 +46,9 @@ BENCHMARK_SCHEMA = pa.schema(
         ("bytes", pa.string()),  # sha256 of the file, hex as ingest has it
         ("pixels", pa.string()),  # sha256 of the canonical pixels
         ("quality", pa.int32()),
-        ("forms", pa.list_(pa.binary(HASH_BYTES))),
+        ("forms", pa.list_(pa.binary(HASH_BYTES))),  # PDQ hashes; the next two have this order, too
+        ("phashes", pa.list_(pa.uint64())),
+        ("thumbnails", pa.list_(pa.binary(THUMBNAIL_BYTES))),
         ("clip", pa.list_(pa.float16())),
         ("descriptor", pa.list_(pa.float16())),
     ]
@@ -131,9 +136,13 @@ def _decode(
 
 
 def _hash_picture(image: Image.Image) -> dict[str, Any]:
-    spectra = [measure_spectrum(form) for form in turn_pixels(to_array(image))]
+    forms = turn_pixels(to_array(image))
+    spectra = [measure_spectrum(form) for form in forms]
+    looks = [hash_picture(form) for form in forms]
     return {
         "pixels": hash_pixels(image),
         "quality": spectra[0].quality,
         "forms": [pack_hash(spectrum.frequencies) for spectrum in spectra],
+        "phashes": [look.phash for look in looks],
+        "thumbnails": [look.thumbnail.tobytes() for look in looks],
     }

@@ -72,6 +72,8 @@ def find_limits(config: DecontaminateConfig, models: Mapping[str, ModelRef]) -> 
     return Limits(
         pdq_radius=config.pdq_radius,
         pdq_min_quality=config.pdq_min_quality,
+        phash_radius=config.phash_radius,
+        thumbnail_change=config.thumbnail_change,
         min_cosine={kind: value for kind, value in least.items() if value is not None},
     )
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from curate.core.schema import VERDICT_FIELDS
 from curate.stages.matching.benchmark_config import DROP, Actions
 
-PICTURE_KINDS = ("bytes", "pixels", "pdq", "descriptor", "clip")
+PICTURE_KINDS = ("bytes", "pixels", "pdq", "phash", "descriptor", "clip")
 PROMPT_KINDS = ("exact", "minhash", "ngram")
 KINDS = (*PICTURE_KINDS, *PROMPT_KINDS)
 """What gave a match away, the strongest evidence first."""
@@ -48,7 +48,7 @@ class Hit:
         benchmark: name of the evaluation set.
         item: of it.
         kind: among KINDS.
-        distance: bits of a PDQ hash; 1 - cosine, 1 - similarity; 0 for what is equal.
+        distance: bits of a PDQ hash or pHash; 1 - cosine, 1 - similarity; 0 for what is equal.
     """
 
     row: int

@@ -2,6 +2,7 @@
 
     equal bytes, equal pixels : a dictionary of digests
     PDQ                       : the sample's hash against the eight forms of every item
+    pHash and thumbnail       : likewise, where one of the two is too flat for PDQ
     descriptor, clip          : cosines of embeddings
 
 A turned or mirrored copy has the plain hash of one of the item's forms, so the sample needs none.
@@ -18,11 +19,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.core.schema import OK
-from curate.stages.matching.benchmark_pictures import NUM_FORMS
+from curate.stages.duplicates.thumbnails import measure_change
+from curate.stages.duplicates.words import pdq_words
+from curate.stages.matching.benchmark_pictures import NUM_FORMS, THUMBNAIL_BYTES
 from curate.stages.matching.cosine_search import search_cosine
+from curate.stages.matching.form_index import FormIndex
 from curate.stages.matching.hits import Hit
-
-_PDQ_WORDS = 4  # of 64 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Limits:
 
     pdq_radius: int
     pdq_min_quality: int
+    phash_radius: int
+    thumbnail_change: float
     min_cosine: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -53,33 +57,34 @@ class PictureIndex:
 
     def __init__(self, tables: Mapping[str, pa.Table], limits: Limits) -> None:
         self._limits = limits
-        names = [pa.array([name] * len(table), pa.string()) for name, table in tables.items()]
-        rows = pa.concat_tables(
-            table.append_column("benchmark", name)
-            for table, name in zip(tables.values(), names, strict=True)
-        )
-        self._entries = [
-            _Entry(benchmark, item)
-            for benchmark, item in zip(
-                rows["benchmark"].to_pylist(), rows["item"].to_pylist(), strict=True
-            )
-        ]
+        names = [name for name, table in tables.items() for _ in range(len(table))]
+        rows = pa.concat_tables(tables.values())
+        self._entries = list(map(_Entry, names, rows["item"].to_pylist()))
         self._by_digest = {name: _group(rows[name].to_pylist()) for name in ("bytes", "pixels")}
-        self._owner, forms = _good_forms(rows, limits.pdq_min_quality)
-        self._forms = forms
+        self._quality = rows["quality"].fill_null(-1).to_numpy()
+        hashed = np.array([status == OK for status in rows["status"].to_pylist()], bool)
+        rich = np.flatnonzero(hashed & (self._quality >= limits.pdq_min_quality))
+        self._pdq = FormIndex(pdq_words(_forms(rows["forms"], rich)), np.repeat(rich, NUM_FORMS))
+        known = np.flatnonzero(hashed)
+        phashes = np.array(_forms(rows["phashes"], known), np.uint64)
+        self._phash = FormIndex(phashes, np.repeat(known, NUM_FORMS))
+        self._thumbnails = _to_pixels(_forms(rows["thumbnails"], known))
         self._vectors = {name: Vectors.of(rows[name]) for name in limits.min_cosine}
 
     def match(self, samples: pa.Table) -> Iterator[Hit]:
         """Yield all matches of samples, in any order.
 
         Args:
-            samples: columns bytes, pixels (hex digests), hash (32 bytes), quality, and those of
-                `Limits.min_cosine`; null where it was not measured.
+            samples: columns bytes and pixels (hex digests); hash (32 bytes) and quality for PDQ;
+                phash and thumbnail for pHash; those of `Limits.min_cosine`; null where it was not
+                measured.
         """
         for kind in ("bytes", "pixels"):
             yield from self._match_digests(samples[kind].to_pylist(), kind)
         if self._limits.pdq_radius >= 0:
-            yield from self._match_hashes(samples)
+            yield from self._match_pdq(samples)
+        if self._limits.phash_radius >= 0:
+            yield from self._match_looks(samples)
         for kind, least in self._limits.min_cosine.items():
             yield from self._match_vectors(samples[kind], kind, least)
 
@@ -88,17 +93,26 @@ class PictureIndex:
             for entry in self._by_digest[kind].get(digest or "", ()):
                 yield self._hit(row, entry, kind)
 
-    def _match_hashes(self, samples: pa.Table) -> Iterator[Hit]:
-        quality = samples["quality"].fill_null(-1).to_numpy()
-        rows = np.flatnonzero(quality >= self._limits.pdq_min_quality)
-        queries = pack_words(samples["hash"].take(pa.array(rows)).to_pylist())
-        found = _within(queries, self._forms, self._limits.pdq_radius)
-        nearest: dict[tuple[int, int], float] = {}
-        for query, form, distance in found:
-            pair = int(rows[query]), int(self._owner[form])
-            nearest[pair] = min(nearest.get(pair, np.inf), float(distance))
-        for (row, entry), distance in nearest.items():
-            yield self._hit(row, entry, "pdq", distance)
+    def _match_pdq(self, samples: pa.Table) -> Iterator[Hit]:
+        rows = np.flatnonzero(_quality_of(samples) >= self._limits.pdq_min_quality)
+        queries = pdq_words(samples["hash"].take(pa.array(rows)))
+        found = self._pdq.within(queries, self._limits.pdq_radius)
+        for query, entry, distance in found.nearest():
+            yield self._hit(int(rows[query]), entry, "pdq", distance)
+
+    def _match_looks(self, samples: pa.Table) -> Iterator[Hit]:
+        """Compare by pHash what PDQ does not, and verify by the thumbnails."""
+        rows = np.flatnonzero(samples["phash"].is_valid().to_numpy())
+        taken = samples.take(pa.array(rows))
+        found = self._phash.within(taken["phash"].to_numpy(), self._limits.phash_radius)
+        if self._limits.pdq_radius >= 0:
+            quality = np.minimum(_quality_of(taken)[found.query], self._quality[found.entry])
+            found = found.take(quality < self._limits.pdq_min_quality)
+        thumbnails = _to_pixels(taken["thumbnail"].to_pylist())
+        change = measure_change(thumbnails[found.query], self._thumbnails[found.form])
+        found = found.take(change <= np.float32(self._limits.thumbnail_change))
+        for query, entry, distance in found.nearest():
+            yield self._hit(int(rows[query]), entry, "phash", distance)
 
     def _match_vectors(self, column: pa.ChunkedArray, kind: str, least: float) -> Iterator[Hit]:
         samples, entries = Vectors.of(column), self._vectors[kind]
@@ -133,18 +147,9 @@ class Vectors:
 _NO_VECTORS = np.empty((0, 0), np.float16)
 
 
-def pack_words(hashes: Sequence[bytes]) -> NDArray[np.uint64]:
-    """Turn 256-bit hashes into words: [N, 4]; a distance does not mind the order of bytes."""
-    return np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, _PDQ_WORDS)
-
-
-def _within(
-    queries: NDArray[np.uint64], entries: NDArray[np.uint64], radius: int
-) -> Iterator[tuple[int, int, int]]:
-    for query, words in enumerate(queries):
-        distances = np.bitwise_count(entries ^ words).sum(axis=1)
-        for entry in np.flatnonzero(distances <= radius):
-            yield query, int(entry), int(distances[entry])
+def _quality_of(samples: pa.Table) -> NDArray[np.int32]:
+    """Give the PDQ quality of each sample, -1 where it was not measured."""
+    return samples["quality"].fill_null(-1).to_numpy()
 
 
 def _group(digests: Sequence[str | None]) -> dict[str, list[int]]:
@@ -155,11 +160,11 @@ def _group(digests: Sequence[str | None]) -> dict[str, list[int]]:
     return found
 
 
-def _good_forms(rows: pa.Table, min_quality: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Give the forms of the items that may be compared, [8 M, 4], and each one's row, [8 M]."""
-    quality = rows["quality"].fill_null(-1).to_numpy()
-    is_ok = np.array([status == OK for status in rows["status"].to_pylist()], bool)
-    good = np.flatnonzero(is_ok & (quality >= min_quality))
-    forms: list[Any] = rows["forms"].take(pa.array(good)).to_pylist()
-    words = pack_words([form for some in forms for form in some])
-    return np.repeat(good, NUM_FORMS), words
+def _forms(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> list[Any]:
+    """Give the values of all forms of some pictures, picture after picture."""
+    return [form for forms in column.take(pa.array(rows)).to_pylist() for form in forms]
+
+
+def _to_pixels(thumbnails: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Read thumbnails: [N, 192]."""
+    return np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, THUMBNAIL_BYTES)

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from curate.annotators.hash_spec import SPEC
 from curate.core.errors import StageError
 from curate.core.model_ref import ModelRef
 from curate.core.schema import KEY
@@ -19,6 +20,7 @@ pc: Any = pyarrow.compute  # its functions are made at import, unseen by type ch
 
 _INGESTED: Mapping[str, str] = {"bytes": "sha256", "caption": "caption"}
 _HASHES: Mapping[str, str] = {"pixels": "hashes.sha256_pixels"}
+_LOOKS: Mapping[str, str] = {"phash": "phash.phash", "thumbnail": "phash.thumbnail"}
 _PDQ: Mapping[str, str] = {"hash": "pdq.hash", "quality": "pdq.quality"}
 
 
@@ -45,6 +47,7 @@ def read_samples(
     if limits is None:
         return pa.table(columns)
     wanted = {**_HASHES, **(_PDQ if limits.pdq_radius >= 0 else {})}
+    wanted |= _LOOKS if limits.phash_radius >= 0 else {}
     wanted |= {kind: EMBEDDERS[kind].column for kind in limits.min_cosine}
     schema = inputs["annotate"].schema(shard)
     for column in wanted.values():
@@ -55,7 +58,18 @@ def read_samples(
             )
     for kind in limits.min_cosine:
         check_model(schema, kind, models)
+    if limits.phash_radius >= 0:
+        _check_spec(schema)
     return pa.table({**columns, **_take(inputs["annotate"], shard, keys, wanted)})
+
+
+def _check_spec(schema: pa.Schema) -> None:
+    spec = (schema.metadata or {}).get(b"annotate.phash.spec", SPEC.encode()).decode()
+    if spec != SPEC:
+        raise StageError(
+            f"decontaminate: phash.phash must be of the spec {SPEC}, got {spec}; set "
+            f"annotate.hash_spec={SPEC} or decontaminate.phash_radius=-1"
+        )
 
 
 def _take(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from curate.stages.matching.cosine_search import search_cosine
 from curate.stages.matching.hits import Hit, keep_strongest
 from curate.stages.matching.picture_index import Limits, PictureIndex
 
-LIMITS = Limits(pdq_radius=31, pdq_min_quality=50)
+LIMITS = Limits(pdq_radius=31, pdq_min_quality=50, phash_radius=-1, thumbnail_change=0.15)
 
 
 def item(name: str, forms: Sequence[bytes], quality: int = 100, **more: Any) -> dict[str, Any]:
     facts = {"key": "0" * 20, "status": "ok", "item": name, "bytes": f"b{name}"}
+    facts |= {"phashes": [0] * 8, "thumbnails": [bytes(192)] * 8}
     return {**facts, "pixels": f"p{name}", "quality": quality, "forms": list(forms), **more}
 
 
@@ -36,6 +38,7 @@ def sample(hash_: bytes | None = None, quality: int | None = 100, **more: Any) -
     facts = {"bytes": "x", "pixels": "y", "hash": hash_, "quality": quality, **more}
     types = {"bytes": pa.string(), "pixels": pa.string(), "hash": pa.binary(32)}
     types |= {"quality": pa.int32(), "clip": pa.list_(pa.float16())}
+    types |= {"phash": pa.uint64(), "thumbnail": pa.binary(192)}
     return pa.table({name: pa.array([value], types[name]) for name, value in facts.items()})
 
 
@@ -131,7 +134,7 @@ def test_cosines_are_those_of_an_exhaustive_search() -> None:
 
 
 def test_embeddings_match_by_their_cosine_and_a_null_matches_nothing() -> None:
-    limits = Limits(pdq_radius=-1, pdq_min_quality=50, min_cosine={"clip": 0.95})
+    limits = replace(LIMITS, pdq_radius=-1, min_cosine={"clip": 0.95})
     entry = item("a", draw(8), clip=[1.0, 0.0])
     index = PictureIndex({"set": table(entry, item("b", draw(8)))}, limits)
     turned = [float(np.cos(0.3)), float(np.sin(0.3))]  # cosine 0.9553
@@ -210,3 +213,56 @@ def reencode(image: Image.Image) -> bytes:
 
 def bits_apart(first: bytes, second: bytes) -> int:
     return (int.from_bytes(first, "big") ^ int.from_bytes(second, "big")).bit_count()
+
+
+def flat_picture(number: int, side: int = 192) -> Image.Image:
+    """Draw a few faint shapes: too few gradients for PDQ."""
+    rng = make_rng(0, "flat", number)
+    image = Image.new("RGB", (side, side), "white")
+    for _ in range(3):
+        left, top = (int(value) for value in rng.integers(0, side * 3 // 4, 2))
+        colour = tuple(int(value) for value in rng.integers(225, 250, 3))
+        image.paste(colour, (left, top, left + side // 4, top + side // 5))
+    return image
+
+
+def measured(image: Image.Image, quality: int = 95) -> pa.Table:
+    """Measure a picture as annotate does, after JPEG."""
+    import io
+
+    from curate.annotators.hash_spec import hash_picture
+    from curate.annotators.pdq_hash import measure_spectrum, pack_hash
+    from curate.core.image import decode_image, to_array
+
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    pixels = to_array(decode_image(stream.getvalue()))
+    spectrum, look = measure_spectrum(pixels), hash_picture(pixels)
+    return sample(
+        pack_hash(spectrum.frequencies), spectrum.quality,
+        phash=look.phash, thumbnail=look.thumbnail.tobytes(),
+    )  # fmt: skip
+
+
+def test_pictures_too_flat_for_pdq_match_by_phash_and_thumbnail_in_any_form() -> None:
+    limits = replace(LIMITS, phash_radius=8)
+    items = [Item(name=str(n), data=to_png(np.asarray(flat_picture(n)))) for n in range(12)]
+    rows = hash_items("p", items, {})
+    assert max(row["quality"] for row in rows) < 50
+    index = PictureIndex({"set": table(*rows)}, limits)
+    for number, way in enumerate((None, *Image.Transpose)):
+        image = flat_picture(number)
+        copy = image if way is None else image.transpose(way)
+        hits = list(index.match(measured(copy.resize((150, 150)), 80)))
+        assert {(hit.kind, hit.item) for hit in hits} == {("phash", str(number))}
+    for number in range(12, 40):  # strangers
+        assert list(index.match(measured(flat_picture(number)))) == []
+
+
+def test_what_pdq_can_tell_apart_is_not_left_to_phash() -> None:
+    forms = draw(8)
+    index = PictureIndex({"set": table(item("a", forms))}, replace(LIMITS, phash_radius=8))
+    far = {"phash": 0, "thumbnail": bytes(192)}  # the item's own look
+    assert list(index.match(sample(flip(forms[0], 40), 100, **far))) == []
+    (hit,) = index.match(sample(flip(forms[0], 40), 49, **far))
+    assert hit.kind == "phash"
