@@ -49,7 +49,7 @@ def show_rows(
         DataError: the stage has no finished shards.
     """
     found = list(islice(_find_rows(open_stage(out, stage), key, reason), limit))
-    withheld = withheld_of(out, {row["key"] for row in found})
+    withheld = withheld_of(out, {row["key"] for row in found}) | _withheld_by_url(out, found)
     for row in found:
         if row["key"] in withheld:
             yield _without_content(row, stage, withheld[row["key"]])
@@ -64,7 +64,8 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
         DataError: no stage knows the key.
     """
     known = False
-    withheld = withheld_of(out, {key}).get(key)
+    origin = [row for _, row, _ in _rows_of(out, "ingest", key)]
+    withheld = (withheld_of(out, {key}) | _withheld_by_url(out, origin)).get(key)
     stages = read_run(out)["stages"]
     for stage in [BLOCKLIST] if withheld else stages:
         lines = [f"withheld: {withheld}; no stage's row is shown"] if withheld else list[str]()
@@ -135,6 +136,19 @@ def _find_rows(shard_set: ShardSet, key: str, reason: str) -> Iterator[dict[str,
                 continue
             story = {name: value for name, value in row.items() if not name.endswith("embedding")}
             yield {"shard": shard, **story}
+
+
+def _withheld_by_url(out: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Find the rows that repeat the URL of a withheld sample: key -> why they are withheld too."""
+    from curate.core.shard import ShardSet
+    from curate.core.withheld import find_withheld_urls
+
+    if BLOCKLIST not in read_run(out)["stages"] or not any(row.get("url") for row in rows):
+        return {}
+    urls = find_withheld_urls(ShardSet(out.child(BLOCKLIST)), ShardSet(out.child("ingest")))
+    return {
+        row["key"]: "its URL is that of a withheld sample" for row in rows if row.get("url") in urls
+    }
 
 
 def _without_content(row: Mapping[str, Any], stage: str, why: str) -> dict[str, Any]:

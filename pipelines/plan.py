@@ -16,7 +16,7 @@ from pipelines.blocklists import check_blocklists
 from pipelines.config import RunConfig
 from pipelines.measurable import check_measurable
 from pipelines.request import Request, build_stage, reads_of
-from pipelines.table import STAGES
+from pipelines.table import LEARNT, STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ def plan_request(request: Request) -> list[StagePlan]:
 def check_inputs(request: Request, config: RunConfig) -> None:
     """Refuse to build on stages that are not part of this run and are not done for this config.
 
-    With `keep_stale` finished outputs of another config are read as they are, and said.
+    With `keep_stale` finished outputs of another config are read as they are, and said; under
+    `require_blocklist` only those of stages that hold no sample.
 
     Raises:
         StageError: with the stage and what changed.
@@ -83,7 +84,7 @@ def check_inputs(request: Request, config: RunConfig) -> None:
         why = "; ".join(list(plan.reasons)[:2]) or (
             f"{plan.waits_for} must run first" if plan.waits_for else "it has not run to its end"
         )
-        if config.keep_stale and plan.closed:
+        if config.keep_stale and plan.closed and not _must_be_fresh(name, config):
             logger.warning("keep_stale: %s is read as it is, though %s", name, why)
             continue
         raise StageError(
@@ -91,6 +92,11 @@ def check_inputs(request: Request, config: RunConfig) -> None:
             f"{why}; run `curate run pipeline={request.pipeline} stage={name}` first, leave out "
             "stage=, or read it as it is with keep_stale=true"
         )
+
+
+def _must_be_fresh(name: str, config: RunConfig) -> bool:
+    """Tell whether a stage's old output may hold samples that were held against no list."""
+    return config.require_blocklist and name not in LEARNT
 
 
 def _plan_stage(

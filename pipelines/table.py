@@ -215,3 +215,6 @@ STAGES: Mapping[str, StageSpec] = {
         ),
     ),
 }  # fmt: skip
+
+LEARNT = ("train", "sample", "evaluate")
+"""Stages that hold no sample, only what was learnt from them."""

@@ -29,14 +29,11 @@ from curate.core.store import Store
 from curate.core.tombstones import FOLDER, add_tombstones
 from pipelines.inspect import read_run
 from pipelines.request import Request, reads_of, reopen_request
-from pipelines.table import STAGES
+from pipelines.table import LEARNT, STAGES
 from pipelines.traces import remove_traces
 
 By = Literal["keys", "urls", "hashes"]
 WAYS: tuple[By, ...] = ("keys", "urls", "hashes")
-LEARNT = ("train", "sample", "evaluate")
-"""Stages that hold no sample, only what was learnt from them."""
-
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 _PIXELS = "hashes.sha256_pixels"
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from curate.core.manifest import Marker, find_markers
 from curate.core.schema import KEY, STATUS
 from curate.core.shard import ShardSet
 
@@ -44,6 +45,30 @@ def find_withheld(blocklist: ShardSet | None, keys: Collection[str]) -> dict[str
             elif withheld[key] == UNJUDGED:
                 del withheld[key]
     return withheld
+
+
+def find_withheld_urls(blocklist: ShardSet | None, ingest: ShardSet) -> set[str]:
+    """Find the URLs of withheld samples: other rows may repeat them under keys of their own.
+
+    Args:
+        blocklist: the stage's shards; None in a pipeline without it.
+        ingest: where the URLs are.
+    """
+    found: set[str] = set()
+    markers = find_markers(blocklist.store, blocklist.shards()) if blocklist else ()
+    for shard, marker in markers:
+        if blocklist is None or marker is None or not _counts_withheld(marker):
+            continue
+        judged = blocklist.table(shard, [KEY, STATUS])
+        withheld = judged.filter(pc.is_in(judged[STATUS], value_set=pa.array(REASONS)))
+        rows = ingest.table(shard, [KEY, "url"])
+        here = pc.is_in(rows[KEY], value_set=withheld[KEY].combine_chunks())
+        found.update(url for url in rows.filter(here)["url"].to_pylist() if url)
+    return found
+
+
+def _counts_withheld(marker: Marker) -> bool:
+    return any(marker.counts.get(f"dropped.{reason}") for reason in REASONS)
 
 
 def may_be_shown(table: pa.Table, blocklist: ShardSet | None, shard: str) -> pa.Table:

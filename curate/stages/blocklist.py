@@ -1,4 +1,4 @@
-"""Hold every good sample against lists of hashes: known harm, and pictures whose owners opted out.
+"""Hold every sample against lists of hashes: known harm, and pictures whose owners opted out.
 
     ingest (sha256, the files' bytes) + annotate (pdq) + lists -> status, keep, reason, hits
 
@@ -7,7 +7,8 @@ reads it take it for a failed sample, so that it is never copied, captioned or s
 in ingest's tar, which nobody is shown, until `curate takedown` removes them: what must be kept as
 evidence, and for how long, is not for a pipeline to decide.
 
-A good sample that a list cannot be held against, since its hash was not measured, does not pass
+A file is found by its digest even where it failed before, for it may lie in the tar all the same. A
+good sample that a list cannot be held against, since its hash was not measured, does not pass
 either; nor does one whose PDQ hash says too little, where a list asks for that.
 """
 
@@ -175,6 +176,6 @@ def _verdict(status: str) -> dict[str, Any]:
 
 
 def _count_as(before: str, reason: str) -> str:
-    if before != OK:
-        return f"failed.{before}"
-    return f"dropped.{reason}" if reason else "kept"
+    if reason:
+        return f"dropped.{reason}"
+    return "kept" if before == OK else f"failed.{before}"

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pdqhash
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curate.core.errors import ConfigError, CurateError, DataError
+from curate.core.errors import ConfigError, CurateError, DataError, StageError
 from curate.core.manifest import State
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
@@ -302,6 +303,25 @@ def test_nothing_is_shown_of_a_sample_before_it_was_judged(tmp_path: Path) -> No
         assert "caption" not in row and "url" not in row
     with pytest.raises(DataError, match="no stage knows key"):
         list(tell_story(out, "0" * 20))
+
+
+def test_a_row_that_repeats_the_url_of_a_hit_is_not_shown_either(folder: Path) -> None:
+    path = folder / "out" / "ingest" / "00000.parquet"
+    table = pq.read_table(path)
+    url = rows(folder, "ingest")[key_of(folder, HARMFUL)]["url"] or "http://a.example/b.png"
+    assert table.num_rows == 3
+    pq.write_table(table.set_column(3, "url", pa.array([url] * 3)), path)
+    out = LocalStore(folder / "out")
+    for row in show_rows(out, "ingest", limit=3):
+        assert row["withheld"] and "url" not in row and "caption" not in row
+        assert url not in str(list(tell_story(out, row["key"])))
+
+
+def test_what_must_have_lists_builds_on_nothing_stale(folder: Path) -> None:
+    (folder / "known.txt").write_text("a1" * 16)
+    given = [*arguments(folder, *lists(folder)), "stage=report", "keep_stale=true"]
+    with pytest.raises(StageError, match="needs blocklist to be done for this config"):
+        run_request(parse_request(given), Silent())
 
 
 def test_a_preview_from_before_the_list_goes(tmp_path: Path) -> None:

@@ -246,6 +246,38 @@ def test_without_lists_all_good_samples_pass(measured: Path, tmp_path: Path) -> 
     assert counts == {"in": 7, "kept": 6, "failed.not_image": 1}
 
 
+def test_a_file_that_failed_is_found_by_its_digest_all_the_same(
+    measured: Path, tmp_path: Path
+) -> None:
+    digest = hashlib.sha256(bytes_of(measured, "broken")).hexdigest()
+    rows, counts = judge(measured, tmp_path, {"known": a_list(tmp_path, f"sha256 {digest}")})
+    assert blocked(rows) == {"broken"}
+    assert counts == {"in": 7, "kept": 6, "dropped.blocked": 1}
+
+
+def test_a_picture_that_ingest_made_smaller_has_no_bytes_to_compare(
+    measured: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    run_request(
+        parse_request(
+            [f"input={measured / 'pictures'}", f"out={small / 'out'}", "stages=[ingest]",
+             "engine=inline", "ingest.resize_px=64"]
+        ),
+        Silent(),
+    )  # fmt: skip
+    stage = BlocklistStage(
+        BlocklistConfig(lists={"known": a_list(tmp_path, "a1" * 16)}),
+        {"ingest": ShardSet(small / "out" / "ingest")}, {}, 0,
+    )  # fmt: skip
+    stage.setup()
+    ((task,),) = list(stage.waves())
+    counts = stage.run(task, Place(out=tmp_path, scratch=tmp_path))
+    assert counts == {  # the flat one is 64 pixels high as it came
+        "in": 7, "kept": 1, "dropped.held_unmeasured": 5, "failed.not_image": 1,
+    }  # fmt: skip
+
+
 def test_filter_takes_a_hit_for_a_failed_sample(measured: Path, tmp_path: Path) -> None:
     digest = hashlib.md5(bytes_of(measured, "b")).hexdigest()
     judge(measured, tmp_path, {"known": a_list(tmp_path, digest)})

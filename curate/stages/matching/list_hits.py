@@ -19,7 +19,6 @@ from curate.stages.matching.hash_index import HashIndex
 from curate.stages.matching.hash_lists import HashList
 from curate.stages.matching.sample_hashes import SampleHashes
 
-_QUERIES_AT_ONCE = 1024  # chosen by us: bounds the pairs held where a list repeats itself
 _WORD_BYTES = 8
 
 
@@ -64,22 +63,17 @@ class ListMatcher:
         return sorted(hits)
 
     def _match_near(self, samples: SampleHashes, place: int) -> Iterator[tuple[int, int]]:
-        radius, index = self._lists[place].config.pdq_radius, self._near[place]
+        radius = self._lists[place].config.pdq_radius
         rows = np.flatnonzero(samples.is_sharp)
-        for start in range(0, len(rows), _QUERIES_AT_ONCE):
-            some = rows[start : start + _QUERIES_AT_ONCE]
-            forms = samples.forms[some]  # [R, F, 32]
-            pairs = index.within(pack_words(forms.reshape(-1, forms.shape[2])), radius)
-            nearest = np.full(len(some), radius + 1, np.int64)
-            np.minimum.at(nearest, pairs.left // forms.shape[1], pairs.distance.astype(np.int64))
-            for number in np.flatnonzero(nearest <= radius):
-                yield int(some[number]), int(nearest[number])
+        if len(rows):
+            found = self._near[place].nearest(pack_words(samples.forms[rows]), radius)
+            for number in np.flatnonzero(found.entry >= 0):
+                yield int(rows[number]), int(found.distance[number])
 
 
 def pack_words(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Turn hashes of 32 bytes into words of 64 bits: [N, 32] -> [N, 4]."""
-    words = np.ascontiguousarray(hashes).view(f">u{_WORD_BYTES}")
-    return words.astype(np.uint64)
+    """Turn hashes of 32 bytes into words of 64 bits: [..., 32] -> [..., 4]."""
+    return np.ascontiguousarray(hashes).view(f">u{_WORD_BYTES}").astype(np.uint64)
 
 
 def _match_equal(

@@ -41,7 +41,8 @@ class SampleHashes:
 
     Args:
         digests: md5, sha1, sha256 -> [N, bytes]; those that a list asks for.
-        known: the same kinds -> [N], where the sample is good and the digest was measured.
+        known: the same kinds -> [N], where the digest was measured: of files that came, also of
+            those that failed after.
         forms: [N, F, 32], PDQ hashes: of the picture as it is, then of its turned forms if any.
         is_hashed: [N], where the sample is good and PDQ was measured.
         is_sharp: [N], where its quality is high enough besides.
@@ -57,7 +58,7 @@ class SampleHashes:
 def collect_hashes(
     ingested: ShardSet, shard: str, table: pa.Table, kinds: Collection[str]
 ) -> SampleHashes:
-    """Collect the hashes of the good samples.
+    """Collect digests of all files that came, and PDQ hashes of the good samples.
 
     Args:
         ingested: ingest's shards, for the bytes of files.
@@ -72,8 +73,7 @@ def collect_hashes(
     if of_bytes := [kind for kind in _OF_BYTES if kind in kinds]:
         texts |= _hash_files(ingested, shard, table, of_bytes)
     known = {
-        kind: is_ok & np.array([text is not None for text in own], bool)
-        for kind, own in texts.items()
+        kind: np.array([text is not None for text in own], bool) for kind, own in texts.items()
     }
     forms, is_hashed, is_sharp = _read_pdq(table, is_ok & ("pdq" in kinds))
     return SampleHashes(
@@ -88,7 +88,7 @@ def collect_hashes(
 def _hash_files(
     ingested: ShardSet, shard: str, table: pa.Table, kinds: Sequence[str]
 ) -> dict[str, Sequence[str | None]]:
-    """Hash the files of the good samples that the tar holds as they came: kind -> [N] texts."""
+    """Hash the files that the tar holds as they came: kind -> [N] texts."""
     keys = table[KEY].to_pylist()
     sizes = zip(*(table[name].to_pylist() for name in _SIZES), strict=True)
     whole = {key for key, (w, h, was_w, was_h) in zip(keys, sizes, strict=True)
