@@ -5,8 +5,8 @@
 Each shape is a process of its own, so that its peak memory is its own: `crowd`, many edges between
 few samples, one component of all; `web`, components of all sizes; `pairs`, two new samples for each
 edge, the most that there can be; `chain`, one component in order of preference, the slowest to
-split, with a fifth of the edges. Edges are of all kinds, a quarter of them equalities; a third of the sizes tie. Reads Linux's
-`/proc`.
+split, with a fifth of the edges. Edges are of all kinds, a quarter of them equalities; a third of
+the sizes tie. Reads Linux's `/proc`.
 """
 
 from __future__ import annotations
