@@ -24,6 +24,7 @@ from curate.core.errors import ConfigError
 from curate.core.model_ref import ModelRef
 from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage, Task
+from curate.core.withheld import BLOCKLIST
 from eval.curation import choose_clusters, choose_failing, choose_kept, list_measures
 from eval.funnel import measure_funnel
 from eval.gallery import MAX_UNSAFE, open_gallery
@@ -234,7 +235,9 @@ class ReportStage(Stage[ReportConfig]):
         }
         if "ingest" not in inputs:
             return parts
-        gallery = open_gallery(inputs["ingest"], inputs.get("annotate"), choice.keys, side_px)
+        gallery = open_gallery(
+            inputs["ingest"], inputs.get("annotate"), choice.keys, side_px, inputs.get(BLOCKLIST)
+        )
         return parts | {
             "pictures": {
                 facts.name: view_pictures(

@@ -9,6 +9,7 @@ Rows come in the order of stage, shard and row, so equal runs give equal bytes.
     annotate   samples with a status that is not ok     status
     filter     every sample (all_rules: and every       first failing      as annotate measured
                active rule, for samples that are ok)    rule (that rule)   it for that rule
+    blocklist  dropped samples                          reason             distance
     dedup      samples that filter kept                 reason if dropped  distance
     recaption  rejected attempts                        status
     bucket     dropped samples of its plan              status
@@ -38,6 +39,7 @@ from curate.core.manifest import finished_shards
 from curate.core.schema import KEY, STATUS
 from curate.core.shard import ShardSet
 from curate.core.store import Store
+from curate.core.withheld import BLOCKLIST, HITS, REASONS
 from curate.stages.bucket import SIZES
 from curate.stages.filtering.columns import find_ok, read_columns
 from curate.stages.filtering.rules_in_force import RuleInForce, columns_of
@@ -59,6 +61,8 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("shard", pa.string(), nullable=False),
     ]
 )
+
+_WITHHELD = SetLookupOptions(value_set=pa.array(REASONS))
 
 # Rows of a row group, at least, and rows of a plan read at once; chosen by us: some 10 MB.
 _GROUP_ROWS = 131_072
@@ -137,6 +141,22 @@ def _failed_rows(stage: str, out: Store, all_rules: bool) -> Iterator[pa.Table]:
     for shard, table in ShardSet(out.child(stage)).tables([KEY, STATUS]):
         failed = table.filter(pa.array(~find_ok(table)))
         yield _rows(stage, shard, failed[KEY], rule=failed[STATUS], verdict=FAILED)
+
+
+def _blocklist_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    """Give what blocklist dropped, with list, kind of hash and distance of the first hit."""
+    for shard, table in ShardSet(out.child(BLOCKLIST)).tables([KEY, STATUS, HITS]):
+        dropped = table.filter(call_function("is_in", [table[STATUS]], _WITHHELD))
+        hits: list[Any] = [next(iter(own), None) for own in dropped[HITS].to_pylist()]
+        yield _rows(
+            BLOCKLIST,
+            shard,
+            dropped[KEY],
+            rule=dropped[STATUS],
+            verdict=DROPPED,
+            score=pa.array([hit and hit["distance"] for hit in hits], pa.float64()),
+            threshold=pa.array([f"{hit['list']} {hit['kind']}" if hit else "" for hit in hits]),
+        )
 
 
 def _filter_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
@@ -238,6 +258,7 @@ def _bucket_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
 _ROWS: Mapping[str, Callable[[Store, bool], Iterator[pa.Table]]] = {
     "ingest": _ingest_rows,
     "annotate": partial(_failed_rows, "annotate"),
+    BLOCKLIST: _blocklist_rows,
     "filter": _filter_rows,
     "dedup": _dedup_rows,
     "recaption": partial(_failed_rows, "recaption"),

@@ -16,6 +16,7 @@ from curate.stages.filtering.rules import RULES
 from curate.stages.filtering.rules_in_force import RuleInForce, put_in_force
 from curate.stages.filtering.score_rule import ScoreRule
 from curate.stages.filtering.verdicts import finished_rules
+from curate.stages.matching.blocklist_config import BlocklistConfig
 from eval.funnel import count_stage
 from eval.report import ReportContext, ReportStage
 from eval.report_ingest import Meaning
@@ -125,6 +126,13 @@ def _portable(config: RunConfig) -> RunConfig:
         retry_failed=default.retry_failed,
         engine=default.engine,
         ingest=dataclasses.replace(config.ingest, source="", takedowns="", proxy=""),
+        blocklist=_without_places(config.blocklist),
         filter=dataclasses.replace(config.filter, uids=Path(config.filter.uids).name),
         sample=dataclasses.replace(config.sample, prompts=""),
     )
+
+
+def _without_places(config: BlocklistConfig) -> BlocklistConfig:
+    """Keep the rules of the lists, not where they lie and who hears of hits."""
+    lists = {name: dataclasses.replace(item, path="-") for name, item in config.lists.items()}
+    return dataclasses.replace(config, lists=lists, on_hit=[])

@@ -16,6 +16,7 @@ from curate.core.errors import ConfigError
 from curate.core.shard import ShardSet
 from curate.core.stage import Stage
 from curate.core.store import Store, open_store
+from curate.core.withheld import BLOCKLIST
 from curate.models.packs import ModelRef, load_pack
 from pipelines.config import TOYWEB, RunConfig
 from pipelines.inspect import CONFIG_FILE, read_run
@@ -80,6 +81,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
             f"engine.hints: must be for stages ({', '.join(STAGES)}), got {strangers[0]!r}; "
             "fix the name"
         )
+    config = _with_blocklist(config)
     chosen = _choose(named.get("stage", ""), [name for name in STAGES if name in config.stages])
     return Request(pipeline=pipeline, config=_absolute(config), chosen=tuple(chosen))
 
@@ -157,6 +159,13 @@ def _filter_presets(text: str) -> list[Path]:
     return [_PRESETS / "filters" / f"{name}.yaml" for name in names]
 
 
+def _with_blocklist(config: RunConfig) -> RunConfig:
+    """Add the stage blocklist where lists are given: no preset has to name it."""
+    if BLOCKLIST in config.stages or not config.blocklist.lists:
+        return config
+    return dataclasses.replace(config, stages=[*config.stages, BLOCKLIST])
+
+
 def _absolute(config: RunConfig) -> RunConfig:
     """Make paths absolute where workers have another current folder than this process."""
     if config.engine.name not in ("cluster", "slurm"):
@@ -169,6 +178,11 @@ def _absolute(config: RunConfig) -> RunConfig:
         local["input"] = config.input
     if uids := config.filter.uids:
         local["filter"] = dataclasses.replace(config.filter, uids=str(Path(uids).absolute()))
+    lists = {
+        name: dataclasses.replace(item, path=str(Path(item.path).absolute()))
+        for name, item in config.blocklist.lists.items()
+    }
+    local["blocklist"] = dataclasses.replace(config.blocklist, lists=lists)
     return dataclasses.replace(config, **local)
 
 
