@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.curation import DuplicateCluster
+from eval.report_contamination import FoundCopy
 from eval.report_curation import CaptionChoice
 from eval.report_repeats import Repeats
 from eval.report_rules import RuleFacts
@@ -23,6 +24,7 @@ class PictureChoice:
         clusters: of duplicates.
         captions: what was written for some pictures.
         repeats: what comes most often.
+        copies: of benchmark pictures.
     """
 
     rules: Sequence[RuleFacts]
@@ -32,6 +34,7 @@ class PictureChoice:
     clusters: Sequence[DuplicateCluster]
     captions: CaptionChoice
     repeats: Repeats
+    copies: Sequence[FoundCopy]
 
     @property
     def keys(self) -> set[str]:
@@ -42,4 +45,5 @@ class PictureChoice:
         keys |= {key for some in self.dropped.values() for key in some}
         keys |= {item.keeper for item in self.clusters}
         keys |= {key for item in self.clusters for key, _ in item.others}
+        keys |= {item.key for item in self.copies}
         return keys | {item.key for item in self.repeats.pictures}

@@ -29,6 +29,7 @@ from eval.curation import choose_clusters, choose_failing, choose_kept, list_mea
 from eval.funnel import measure_funnel
 from eval.gallery import MAX_UNSAFE, open_gallery
 from eval.picture_choice import PictureChoice
+from eval.report_contamination import choose_copies, measure_contamination, view_copies
 from eval.report_curation import (
     choose_captions,
     view_captions,
@@ -47,6 +48,7 @@ from eval.truth import TruthRow
 
 PAGE = "index.html"
 _SHARD = "00000"
+_JUDGES = ("decontaminate", "dedup", "filter")  # the last of them that ran says what was kept
 _MODEL_STAGES = ("train", "sample", "evaluate")  # they lose no samples and are no part of a funnel
 _MIN_SIDE_PX = 32  # below it a thumbnail shows nothing; the page is then as large as it is
 
@@ -202,6 +204,7 @@ class ReportStage(Stage[ReportConfig]):
                 inputs.get("annotate"), {facts.column for facts in rules}
             ),
             "matching": measure_matching(inputs.get("annotate")),
+            "contamination": measure_contamination(inputs.get("decontaminate")),
             "losses": view_losses(inputs.get("train")),
             "numbers": view_numbers(results.numbers if results else ()),
             "truth": context.truth or (results.truth if results else ()),
@@ -215,10 +218,11 @@ class ReportStage(Stage[ReportConfig]):
             rules=rules,
             dropped=choose_failing(inputs.get("filter"), plain, config.num_examples),
             passed=choose_kept(inputs.get("filter"), config.num_examples),
-            kept=choose_kept(inputs.get("dedup", inputs.get("filter")), config.num_kept),
+            kept=choose_kept(_last_judge(inputs), config.num_kept),
             clusters=choose_clusters(inputs.get("dedup"), config.num_clusters, config.num_examples),
             captions=choose_captions(inputs.get("recaption"), config.num_captions),
             repeats=find_repeats(inputs, config.num_repeats, config.num_repeats),
+            copies=choose_copies(inputs.get("decontaminate"), config.num_examples),
         )
 
     def _picture_parts(self, choice: PictureChoice, side_px: int) -> dict[str, Any]:
@@ -232,6 +236,7 @@ class ReportStage(Stage[ReportConfig]):
             "clusters": (),
             "captions": None,
             "repeats": None,
+            "copies": (),
         }
         if "ingest" not in inputs:
             return parts
@@ -249,6 +254,7 @@ class ReportStage(Stage[ReportConfig]):
             "clusters": view_clusters(choice.clusters, gallery),
             "captions": view_captions(choice.captions, gallery),
             "repeats": view_repeats(choice.repeats, gallery),
+            "copies": view_copies(choice.copies, gallery),
         }
 
     def _results(self) -> Results | None:
@@ -270,7 +276,7 @@ def describe_run(inputs: Mapping[str, ShardSet], results: Results | None) -> lis
     figures: list[Figure] = []
     if "ingest" in rows:
         figures.append(Figure(value=f"{rows['ingest'].num_in:,}", label="rows to ingest"))
-    last = next((rows[name] for name in ("bucket", "dedup", "filter") if name in rows), None)
+    last = next((rows[name] for name in ("bucket", *_JUDGES) if name in rows), None)
     if last is not None and "ingest" in rows:
         share = last.num_kept / max(rows["ingest"].num_in, 1)
         label = f"kept to the end, {format_percent(share)}"
@@ -282,6 +288,10 @@ def describe_run(inputs: Mapping[str, ShardSet], results: Results | None) -> lis
             label = f"{LABELS[name][1]} ({best.variant})"
             figures.append(Figure(value=format_number(best.value), label=label))
     return figures
+
+
+def _last_judge(inputs: Mapping[str, ShardSet]) -> ShardSet | None:
+    return next((inputs[name] for name in _JUDGES if name in inputs), None)
 
 
 def describe_protocol(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:

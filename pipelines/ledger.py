@@ -11,6 +11,7 @@ Rows come in the order of stage, shard and row, so equal runs give equal bytes.
                active rule, for samples that are ok)    rule (that rule)   it for that rule
     blocklist  dropped samples                          reason             distance
     dedup      samples that filter kept                 reason if dropped  distance
+    decontaminate  samples that dedup kept              reason if dropped  distance
     recaption  rejected attempts                        status
     bucket     dropped samples of its plan              status
 
@@ -228,14 +229,15 @@ def _rows_by_rule(
     )
 
 
-def _dedup_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
-    judged = ShardSet(out.child("filter"))
-    for shard, table in ShardSet(out.child("dedup")).tables([KEY, "keep", "reason", "distance"]):
-        before = judged.table(shard, [KEY, "keep"])
-        kept = SetLookupOptions(value_set=before.filter(before["keep"])[KEY].combine_chunks())
+def _judge_rows(stage: str, before: str, out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    """Give what a stage said of the samples that the one before it kept."""
+    judged = ShardSet(out.child(before))
+    for shard, table in ShardSet(out.child(stage)).tables([KEY, "keep", "reason", "distance"]):
+        passed = judged.table(shard, [KEY, "keep"])
+        kept = SetLookupOptions(value_set=passed.filter(passed["keep"])[KEY].combine_chunks())
         reached = table.filter(call_function("is_in", [table[KEY]], kept))
         yield _rows(
-            "dedup",
+            stage,
             shard,
             reached[KEY],
             rule=reached["reason"],
@@ -260,7 +262,8 @@ _ROWS: Mapping[str, Callable[[Store, bool], Iterator[pa.Table]]] = {
     "annotate": partial(_failed_rows, "annotate"),
     BLOCKLIST: _blocklist_rows,
     "filter": _filter_rows,
-    "dedup": _dedup_rows,
+    "dedup": partial(_judge_rows, "dedup", "filter"),
+    "decontaminate": partial(_judge_rows, "decontaminate", "dedup"),
     "recaption": partial(_failed_rows, "recaption"),
     "bucket": _bucket_rows,
 }

@@ -16,6 +16,7 @@ from curate.stages.filtering.rules import RULES
 from curate.stages.filtering.rules_in_force import RuleInForce, put_in_force
 from curate.stages.filtering.score_rule import ScoreRule
 from curate.stages.filtering.verdicts import finished_rules
+from curate.stages.matching.benchmark_config import DecontaminateConfig
 from curate.stages.matching.blocklist_config import BlocklistConfig
 from eval.funnel import count_stage
 from eval.report import ReportContext, ReportStage
@@ -129,6 +130,7 @@ def _portable(config: RunConfig) -> RunConfig:
         blocklist=_without_places(config.blocklist),
         filter=dataclasses.replace(config.filter, uids=Path(config.filter.uids).name),
         sample=dataclasses.replace(config.sample, prompts=""),
+        decontaminate=_without_folders(config.decontaminate),
     )
 
 
@@ -136,3 +138,14 @@ def _without_places(config: BlocklistConfig) -> BlocklistConfig:
     """Keep the rules of the lists, not where they lie and who hears of hits."""
     lists = {name: dataclasses.replace(item, path="-") for name, item in config.lists.items()}
     return dataclasses.replace(config, lists=lists, on_hit=[])
+
+
+def _without_folders(config: DecontaminateConfig) -> DecontaminateConfig:
+    """Keep the names of the benchmarks' files, not where they lie."""
+    benchmarks = {
+        name: dataclasses.replace(
+            item, pictures=Path(item.pictures).name, prompts=Path(item.prompts).name
+        )
+        for name, item in config.benchmarks.items()
+    }
+    return dataclasses.replace(config, benchmarks=benchmarks)

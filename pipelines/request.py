@@ -22,7 +22,7 @@ from pipelines.config import TOYWEB, RunConfig
 from pipelines.inspect import CONFIG_FILE, read_run
 from pipelines.table import STAGES, Parts
 
-BASE = "base"
+BASE, DECONTAMINATE = "base", "decontaminate"
 _PRESETS = Path(str(importlib.resources.files("pipelines"))) / "presets"
 _NOT_CONFIG = ("pipeline", "filter_preset", "stage")  # keys of the command line alone
 _CONDITIONS = ("filter.where",)  # keys whose values are taken as they are written
@@ -81,7 +81,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
             f"engine.hints: must be for stages ({', '.join(STAGES)}), got {strangers[0]!r}; "
             "fix the name"
         )
-    config = _with_blocklist(config)
+    config = _with_decontaminate(_with_blocklist(config))
     chosen = _choose(named.get("stage", ""), [name for name in STAGES if name in config.stages])
     return Request(pipeline=pipeline, config=_absolute(config), chosen=tuple(chosen))
 
@@ -166,6 +166,13 @@ def _with_blocklist(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, stages=[*config.stages, BLOCKLIST])
 
 
+def _with_decontaminate(config: RunConfig) -> RunConfig:
+    """Add the stage decontaminate where benchmarks are given."""
+    if DECONTAMINATE in config.stages or not config.decontaminate.benchmarks:
+        return config
+    return dataclasses.replace(config, stages=[*config.stages, DECONTAMINATE])
+
+
 def _absolute(config: RunConfig) -> RunConfig:
     """Make paths absolute where workers have another current folder than this process."""
     if config.engine.name not in ("cluster", "slurm"):
@@ -183,7 +190,18 @@ def _absolute(config: RunConfig) -> RunConfig:
         for name, item in config.blocklist.lists.items()
     }
     local["blocklist"] = dataclasses.replace(config.blocklist, lists=lists)
+    benchmarks = {
+        name: dataclasses.replace(
+            item, pictures=_whole_path(item.pictures), prompts=_whole_path(item.prompts)
+        )
+        for name, item in config.decontaminate.benchmarks.items()
+    }
+    local["decontaminate"] = dataclasses.replace(config.decontaminate, benchmarks=benchmarks)
     return dataclasses.replace(config, **local)
+
+
+def _whole_path(path: str) -> str:
+    return str(Path(path).absolute()) if path and "://" not in path else path
 
 
 def _choose(text: str, available: Sequence[str]) -> list[str]:

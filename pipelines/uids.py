@@ -1,6 +1,6 @@
 """Write the uids of a run's kept samples as DataComp passes subsets on: one sorted npy of `u8,u8`.
 
-    verdicts of filter or dedup + ingest's source_key, shard by shard -> uids, sorted -> PATH.npy
+    verdicts of a stage + ingest's source_key, shard by shard -> uids, sorted -> PATH.npy
 
 Memory: 16 bytes a kept sample, and as much again while they are sorted.
 """
@@ -24,7 +24,7 @@ from curate.stages.filtering.rules_in_force import SOURCE_KEY
 from curate.stages.filtering.uid_lists import Uids, parse_uids, sort_uids
 from pipelines.inspect import read_run
 
-WITH_VERDICTS = ("filter", "dedup")
+WITH_VERDICTS = ("filter", "dedup", "decontaminate")
 
 
 def write_uids(out: Store, stage: str, path: Path) -> int:
@@ -32,7 +32,7 @@ def write_uids(out: Store, stage: str, path: Path) -> int:
 
     Args:
         out: folder of a run.
-        stage: filter or dedup.
+        stage: filter, dedup or decontaminate.
         path: of the npy file.
 
     Returns:
