@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from curate.stages.matching.ngrams import runs_of
 from curate.stages.matching.words import Words, mix, sorted_distinct
@@ -107,6 +106,8 @@ def _bands_of_some(sets: Sets) -> NDArray[np.uint64]:
 
 def _matrix(sets: Sets) -> Any:
     """View sets as rows of a sparse matrix: a column for every value there can be."""
+    from scipy.sparse import csr_array  # not at the top: commands that compare nothing start faster
+
     ones = np.ones(len(sets.values), np.int8)
     shape = (len(sets.ends) - 1, _NUM_VALUES)
     return csr_array((ones, sets.values, sets.ends.astype(np.int32)), shape=shape)
