@@ -57,7 +57,7 @@ def check_embeddings(embeddings: Embeddings, num_dimensions: int | None = None) 
         norms = np.sqrt(np.einsum("nd,nd->n", block, block))
         wrong = np.flatnonzero(~(np.abs(norms - 1) <= MAX_NORM_ERROR))  # also where it is NaN
         if len(wrong):
-            _refuse(int(wrong[0]) + start, float(norms[wrong[0]]))
+            _refuse(block[wrong[0]], int(wrong[0]) + start)
 
 
 def blocks(embeddings: Embeddings, num_rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -115,10 +115,10 @@ def exact_cosines(
     Returns:
         [P], at most 1.
     """
+    rows, ends = np.unique(np.stack([left, right]), return_inverse=True)
+    squares = exact_products(embeddings, embeddings, rows, rows)[ends.reshape(2, -1)]  # [2, P]
     products = exact_products(embeddings, embeddings, left, right)
-    squares = exact_products(embeddings, embeddings, left, left)
-    squares *= exact_products(embeddings, embeddings, right, right)
-    return np.minimum(products / np.sqrt(squares), 1.0)
+    return np.minimum(products / np.sqrt(squares[0] * squares[1]), 1.0)
 
 
 def first_of_equals(embeddings: Embeddings) -> NDArray[np.int64]:
@@ -135,12 +135,14 @@ def void_view(embeddings: Embeddings) -> NDArray[np.void]:
     return plain.view(np.dtype((np.void, plain.shape[1] * plain.itemsize)))[:, 0]
 
 
-def _refuse(row: int, norm: float) -> None:
-    if not np.isfinite(norm):
+def _refuse(embedding: NDArray[np.float32], row: int) -> None:
+    bad = embedding[~np.isfinite(embedding)]
+    if len(bad):
         raise DataError(
-            f"embeddings: every value must be finite, got {norm} in row {row};"
+            f"embeddings: every value must be finite, got {bad[0]} in row {row};"
             " leave out samples that could not be embedded"
         )
+    norm = np.linalg.norm(embedding.astype(np.float64))
     raise DataError(
         f"embeddings: every row must have an L2 norm of 1, got {norm:.4g} in row {row};"
         " store normalised embeddings"
