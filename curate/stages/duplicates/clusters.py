@@ -7,15 +7,15 @@ A cluster is a star: each member equals its keeper, or has a verified edge to it
 a group share their edges). A chain of near pictures is therefore cut where its ends are strangers;
 what then has no partner left is in no cluster and stays.
 
-Memory at the peak, with the edges: the larger of 70 bytes an edge and 25 a sample that has one, and
-of 25 bytes an edge and 130 a sample; samples without duplicates cost nothing. The facts come on
-top, and the captions twice where alternates are asked for. Measured with 5 million edges, one core
-of a busy machine, rules resolution and similarity:
+Memory at the peak, beside the edges (21 bytes each) and the facts: the larger of 55 bytes an edge,
+and of 25 an edge and 110 a sample that has one; captions twice where alternates are asked for.
+Samples without duplicates cost nothing. Measured with `benchmarks/dedup_clusters.py`, 5 million
+edges, one core of a busy machine:
 
-    samples with an edge   bytes an edge, beside edges and facts   CPU seconds
-          499,744                        49                              2.5
-        3,660,696                        82                             10
-       10,000,000 (pairs)               228                             24
+    samples with an edge    bytes an edge    CPU seconds
+          500 thousand            54              3
+          3.7 million            105              8
+          10 million             231             15
 """
 
 from __future__ import annotations
