@@ -23,6 +23,7 @@ from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
 from curate.stages.dedup import DedupConfig, DedupStage
+from curate.stages.duplicates.thumbnails import measure_change
 
 Verdict = tuple[bool, str, str | None, str | None, float | None]
 Shards = Mapping[str, NDArray[np.int64]]
@@ -91,7 +92,7 @@ def crowd(num: int, *names: str | int) -> Samples:
     return samples
 
 
-def brute_force(samples: Samples, radius: int = 6, distance: float = 13) -> dict[str, str]:
+def brute_force(samples: Samples, radius: int = 6, most: float = 0.15) -> dict[str, str]:
     """Give key -> keeper of all in a cluster: compare all with all, then stars, the best first."""
     num = len(samples)
     names = samples.names()
@@ -105,11 +106,11 @@ def brute_force(samples: Samples, radius: int = 6, distance: float = 13) -> dict
     near: list[tuple[int, int]] = []
     for a, b in combinations(np.flatnonzero(samples.kept).tolist(), 2):
         bits = int(samples.phashes[a] ^ samples.phashes[b]).bit_count()
-        apart = np.abs(samples.thumbnails[a].astype(int) - samples.thumbnails[b]).max()
+        one, other = samples.thumbnails[[a]], samples.thumbnails[[b]]
         is_equal = any((column[a] == column[b]).all() for column in (samples.files, samples.pixels))
-        if is_equal or (bits == 0 and apart == 0):
+        if is_equal or (bits == 0 and (one == other).all()):
             group[find(a)] = find(b)
-        elif bits <= radius and apart <= distance:
+        elif bits <= radius and measure_change(one, other)[0] <= most:
             near.append((a, b))
     order = sorted(range(num), key=lambda n: (-samples.widths[n], names[n]))
     keeper: dict[int, int] = {}
@@ -173,15 +174,17 @@ def test_the_radius_is_inclusive(tmp_path: Path, radius: int, is_kept: bool) -> 
     assert is_kept or pair(samples, found)[3:] == ("near", 4)
 
 
-@pytest.mark.parametrize(("change", "is_kept"), [(13, False), (14, True)])
+@pytest.mark.parametrize(("share", "is_kept"), [(1.0, False), (0.999, True)])
 @pytest.mark.parametrize("bits", [0, 2])
-def test_thumbnails_may_differ_by_the_distance_and_no_more(
-    tmp_path: Path, bits: int, change: int, is_kept: bool
+def test_thumbnails_may_change_as_much_as_said_and_no_more(
+    tmp_path: Path, bits: int, share: float, is_kept: bool
 ) -> None:
     samples = two(phashes=None, thumbnails=None)
     samples.phashes[1] ^= np.uint64((1 << bits) - 1)
-    samples.thumbnails[:, 7] = (100, 100 + change)
-    assert pair(samples, dedup(tmp_path, samples, cut_shards(2, 1)))[0] == is_kept
+    samples.thumbnails[:, :9] = ([100] * 9, [160] * 9)
+    change = float(measure_change(samples.thumbnails[:1], samples.thumbnails[1:])[0])
+    found = dedup(tmp_path, samples, cut_shards(2, 1), thumbnail_change=change * share)
+    assert pair(samples, found)[0] == is_kept
 
 
 def test_what_filter_dropped_joins_nothing(tmp_path: Path) -> None:
@@ -340,7 +343,7 @@ def test_a_shard_that_vanished_makes_all_anew(tmp_path: Path) -> None:
     [
         ({"phash_radius": 9}, r"dedup\.phash_radius: must be in \[-1, 8\], got 9"),
         ({"pdq_radius": 32}, r"dedup\.pdq_radius: must be in \[-1, 31\], got 32"),
-        ({"thumbnail_distance": -1}, r"dedup\.thumbnail_distance: must be in \[0, 255\], got -1"),
+        ({"thumbnail_change": -1}, r"dedup\.thumbnail_change: must be in \[0, 2\], got -1"),
         ({"semantic_min_cosine": 1.5}, r"dedup\.semantic_min_cosine: must be in \[0, 1\]"),
         ({"semantic_rule": "faiss"}, r"dedup\.semantic_rule: must be among star, semdedup, nemo"),
         ({"semantic_rule": "nemo"}, r"needs dedup\.semantic_min_cosine, got 0"),

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from curate.stages.duplicates.edge_table import HEAVY_SCHEMA, make_edges
 from curate.stages.duplicates.edges import Kind
+from curate.stages.duplicates.thumbnails import measure_change
 
 THUMBNAIL_BYTES = 192
 RECORD = np.dtype([("row", "<i8"), ("thumbnail", "u1", THUMBNAIL_BYTES)])
 """A look on disk: the sample that stands for it, and its thumbnail."""
 
-_AT_ONCE = 65_536  # pairs of thumbnails held at once; chosen by us: 40 MB
+_AT_ONCE = 16_384  # pairs of thumbnails held at once; chosen by us: 80 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ def find_looks(
     rows: NDArray[np.int64],
     thumbnails: NDArray[np.uint8],
     *,
-    distance: float,
+    most_change: float,
     max_looks: int,
     fresh_from: int = 0,
 ) -> Looks:
@@ -90,7 +91,7 @@ def find_looks(
         hashes: [N], of old and new samples.
         rows: [N], row numbers.
         thumbnails: [N, 192].
-        distance: of two thumbnails that are near, at most.
+        most_change: between two thumbnails that are near (`thumbnails.py`).
         max_looks: of one pHash.
         fresh_from: rows from here on are new; edges between old ones are left out, for an earlier
             generation has found them, and so are the looks of pHashes that got no new one.
@@ -108,7 +109,7 @@ def find_looks(
         group = order[start:end]
         _gather(
             found, int(hashes[group[0]]), rows[group], thumbnails[group],
-            distance=distance, max_looks=max_looks, fresh_from=fresh_from,
+            most_change=most_change, max_looks=max_looks, fresh_from=fresh_from,
         )  # fmt: skip
     return _finish(found, hashes[alone], rows[alone], thumbnails[alone])
 
@@ -119,7 +120,7 @@ def _gather(
     rows: NDArray[np.int64],
     thumbnails: NDArray[np.uint8],
     *,
-    distance: float,
+    most_change: float,
     max_looks: int,
     fresh_from: int,
 ) -> None:
@@ -131,7 +132,7 @@ def _gather(
     known = (rows != stand_in) & (is_heavy | (rows >= fresh_from))
     found.add_edges(phash, stand_in[known], rows[known], Kind.LOOK)
     if is_heavy:
-        leader = _choose_leaders(looks, distance, max_looks)
+        leader = _choose_leaders(looks, most_change, max_looks)
         led = (leader >= 0) & (leader != np.arange(len(looks)))
         found.add_edges(phash, standing[leader[led]], standing[led], Kind.LOOK)
         chosen = np.unique(leader[leader >= 0])
@@ -140,14 +141,16 @@ def _gather(
         found.add_looks(phash, standing[chosen], looks[chosen])
         return
     left, right = np.triu_indices(len(looks), k=1)
-    near = find_near_thumbnails(looks, looks, left, right, distance)
+    near = find_near_thumbnails(looks, looks, left, right, most_change)
     near &= (standing[left] >= fresh_from) | (standing[right] >= fresh_from)
     found.add_edges(phash, standing[left[near]], standing[right[near]], Kind.NEAR)
     if (standing >= fresh_from).any():
         found.add_looks(phash, standing, looks)
 
 
-def _choose_leaders(looks: NDArray[np.uint8], distance: float, max_looks: int) -> NDArray[np.int64]:
+def _choose_leaders(
+    looks: NDArray[np.uint8], most_change: float, max_looks: int
+) -> NDArray[np.int64]:
     """Give each look's leader: [L, 192] -> [L], -1 where no leader is near.
 
     The first look that has none leads all that are near to it and have none, and so on.
@@ -158,7 +161,7 @@ def _choose_leaders(looks: NDArray[np.uint8], distance: float, max_looks: int) -
         if not len(left):
             break
         first = np.full(len(left), left[0])
-        near = find_near_thumbnails(looks, looks, first, left, distance)
+        near = find_near_thumbnails(looks, looks, first, left, most_change)
         leader[left[near]] = left[0]
     return leader
 
@@ -168,22 +171,22 @@ def find_near_thumbnails(
     other: NDArray[np.uint8],
     left: NDArray[np.int64],
     right: NDArray[np.int64],
-    distance: float,
+    most_change: float,
 ) -> NDArray[np.bool_]:
-    """Tell which pairs of thumbnails differ by at most the distance everywhere.
+    """Tell between which pairs of thumbnails there is no more than the change.
 
     Args:
         one: [A, 192].
         other: [B, 192].
         left: [P], rows of `one`.
         right: [P], rows of `other`.
-        distance: in 8-bit steps, inclusive.
+        most_change: inclusive; of `measure_change`.
     """
     near = np.empty(len(left), bool)
     for low in range(0, len(left), _AT_ONCE):
         part = slice(low, low + _AT_ONCE)
-        a, b = one[left[part]], other[right[part]]
-        near[part] = (np.maximum(a, b) - np.minimum(a, b)).max(axis=1) <= distance
+        change = measure_change(one[left[part]], other[right[part]])
+        near[part] = change <= np.float32(most_change)  # in the precision of the measure
     return near
 
 

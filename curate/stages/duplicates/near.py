@@ -92,7 +92,7 @@ def write_near(own: ShardSet, config: DedupConfig, task: Task, place: Place) -> 
     found = join_found(parts)
     if name == "phash":
         looks = [f"{shard}.looks" for shard in names]
-        edges = verify_looks(own, looks, found, config.thumbnail_distance)
+        edges = verify_looks(own, looks, found, config.thumbnail_change)
     else:
         edges = edges_of_forms(found)
     write_edges(place, task.shard, [edges], _heavy_runs(name, found))
@@ -165,7 +165,7 @@ def join_found(parts: Sequence[NearPairs]) -> NearPairs:
 
 
 def verify_looks(
-    own: ShardSet, names: Sequence[str], found: NearPairs, distance: float
+    own: ShardSet, names: Sequence[str], found: NearPairs, most_change: float
 ) -> pa.Table:
     """Make edges of the looks of near pHashes whose thumbnails agree.
 
@@ -173,7 +173,7 @@ def verify_looks(
         own: dedup's shard set.
         names: files of looks, in the order in which places number them.
         found: pairs of pHashes.
-        distance: of two thumbnails, at most.
+        most_change: between two thumbnails.
     """
     groups, member = np.unique(found.places, return_inverse=True)
     member = member.reshape(found.places.shape)
@@ -182,7 +182,7 @@ def verify_looks(
     parts: list[pa.Table] = []
     for pair, one, other in expand_pairs(member[:, 0], member[:, 1], counts):
         near = find_near_thumbnails(
-            records["thumbnail"], records["thumbnail"], one, other, distance
+            records["thumbnail"], records["thumbnail"], one, other, most_change
         )
         pair, left, right = pair[near], records["row"][one[near]], records["row"][other[near]]
         swap = left > right

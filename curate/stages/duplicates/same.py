@@ -107,7 +107,7 @@ def _find_looks(entries: pa.RecordBatch, config: DedupConfig, fresh_from: int) -
         entries["value"].to_numpy(),
         entries["row"].to_numpy(),
         fixed_bytes(entries["thumbnail"]),
-        distance=config.thumbnail_distance,
+        most_change=config.thumbnail_change,
         max_looks=config.max_looks,
         fresh_from=fresh_from,
     )
