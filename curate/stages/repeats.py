@@ -31,7 +31,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
@@ -48,7 +47,6 @@ from curate.stages.duplicates.repeat_counts import KINDS, count_repeats
 from curate.stages.duplicates.shuffle import Bin, count_bins
 from curate.stages.matching.minhash import algorithm
 
-pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 FACTS, COUNTS, NEAR = "_facts-", "_counts-", "_near-"
 NEAR_ENTRY = 8  # times the memory of a hash value's entry, see `duplicates/caption_files.py`
 
@@ -208,8 +206,9 @@ class RepeatsStage(Stage[RepeatsConfig]):
             )
         looks = self.inputs["annotate"].table(shard, [KEY, "phash.phash"])
         rows = self.inputs["ingest"].table(shard, [KEY, STATUS, "sha256", "caption", "url"])
-        joined = rows.filter(pc.field(STATUS) == OK).join(looks, KEY)
-        joined = joined.sort_by(KEY).to_pylist()
+        joined = [
+            row for row in rows.join(looks, KEY).sort_by(KEY).to_pylist() if row[STATUS] == OK
+        ]
         collected = collect_captions([row["caption"] or "" for row in joined])
         with ShardWriter(place.out, task.shard, FACTS_SCHEMA, with_tar=False) as writer:
             for number, row in enumerate(joined):
