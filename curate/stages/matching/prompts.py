@@ -33,6 +33,7 @@ from curate.stages.matching.prompt_sets import Prompt
 from curate.stages.matching.words import Words, hash_words, in_batches
 
 EXACT, MINHASH, NGRAM = KINDS = ("exact", "minhash", "ngram")
+_PAIRS_AT_ONCE = 100_000  # compared by their sets; chosen by us: 100 MB for texts of 30 words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +148,9 @@ class PromptIndex:
             n: _whole_runs(words, n) for n in range(self.rules.min_phrase_words, self.rules.ngram)
         }
         self._sets = word_sets(words)
-        bands = bands_of(self._sets)
-        self._bands = [KeyTable(bands[:, band], numbers) for band in range(NUM_BANDS)]
+        is_long = words.counts >= self.rules.min_exact_words
+        bands = bands_of(self._sets)[is_long]
+        self._bands = [KeyTable(bands[:, band], numbers[is_long]) for band in range(NUM_BANDS)]
 
     def match(self, captions: Iterable[str | None]) -> Iterator[Match]:
         """Yield the matches of captions, by row, then by the order of the prompts.
@@ -206,9 +208,11 @@ class PromptIndex:
         found = [table.find(bands[:, band]) for band, table in enumerate(self._bands)]
         pairs = np.unique(np.concatenate([self._paired(*some) for some in found]))
         rows, entries = self._parted(pairs)
-        shares = jaccard(sets.take(rows), self._sets.take(entries))
-        is_long = self._num_words[entries] >= self.rules.min_exact_words
-        is_near = is_long & (shares >= self.rules.min_jaccard)
+        blocks = range(0, len(pairs), _PAIRS_AT_ONCE)
+        places = [slice(start, start + _PAIRS_AT_ONCE) for start in blocks]
+        shares = [jaccard(sets.take(rows[some]), self._sets.take(entries[some])) for some in places]
+        shares = np.concatenate([np.empty(0), *shares])
+        is_near = shares >= self.rules.min_jaccard
         return _hits(MINHASH, rows[is_near], entries[is_near], shares[is_near])
 
     def _find_runs(self, words: Words) -> _Hits:
