@@ -64,10 +64,12 @@ def pairs_above(
     """List the pairs of some rows whose cosine is at least `min_cosine`.
 
     The same on any machine, thread count and block size. Time is that of N^2 / 2 dot products, less
-    where rows are crowded. Memory in bytes beyond the arguments: a copy of them; 4 D for each of
-    2304 rows and 5 for each of 2048 x 256 products, in all 10 MB at 768 dimensions, and up to 60 MB
-    more where all of these are pairs; 50 N; 20 a pair, three times that while they are sorted. A
-    row has at most `max_neighbours` + 1 pairs with earlier rows.
+    where rows are crowded.
+
+    Memory in bytes beyond the arguments: a copy of them and 50 N; 4 D for each of 2304 rows and 5
+    for each of 2048 x 256 products, together 10 MB at 768 dimensions, and 60 MB more where all of
+    these are pairs; 110 a pair (measured), of which a row has at most `max_neighbours` + 1 with
+    earlier rows; 20 a pair stay.
 
     Args:
         embeddings: [N, D], float16 or float32, norm 1, the best row first.
