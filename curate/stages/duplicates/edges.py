@@ -13,11 +13,15 @@ from curate.stages.duplicates.pairs import Pairs
 
 
 class Kind(IntEnum):
-    """Number the kinds of evidence, the strongest first; up to LOOK they are equalities."""
+    """Number the kinds of evidence, the strongest first; up to LOOK they are equalities.
+
+    Equal samples form groups that stay together. A group of equal bytes or pixels is one picture;
+    one of looks is as wide as two leaders' stars where two signals call a sample equal to both.
+    """
 
     EXACT = 0  # equal bytes
     PIXELS = 1  # equal canonical pixels
-    LOOK = 2  # equal perceptual hash, thumbnail near that of the group's one leader
+    LOOK = 2  # equal perceptual hash; of pHash also a thumbnail equal or near to its leader's
     NEAR = 3  # pHashes within the radius
     PDQ = 4  # PDQ hashes within the radius
     SEMANTIC = 5  # embeddings of at least the cosine
