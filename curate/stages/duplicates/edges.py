@@ -16,7 +16,7 @@ class Kind(IntEnum):
     """Number the kinds of evidence, the strongest first; up to LOOK they are equalities.
 
     Equal samples form groups that stay together. A group of equal bytes or pixels is one picture;
-    one of looks is as wide as two leaders' stars where two signals call a sample equal to both.
+    groups of looks that share a sample are joined, so one may be wider than its leader's star.
     """
 
     EXACT = 0  # equal bytes
