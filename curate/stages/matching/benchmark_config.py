@@ -96,8 +96,8 @@ class DecontaminateConfig:
         phash_radius: bits in which two pHashes may differ where PDQ cannot speak, 0..8; -1 compares
             none: flat pictures (drawings, cards) match by pHash and thumbnail, as in dedup.
         thumbnail_change: largest change of two thumbnails that verifies such a pair, 0..1
-            (`duplicates/thumbnails.py`). Source of both: three toy webs, `test_thumbnails.py`: all
-            near copies at precision .994.
+            (`duplicates/thumbnails.py`); of a turned form a third of it. Source of
+            both: three toy webs, `test_thumbnails.py`: all near copies at precision .994.
         descriptor_min_cosine: of a copy detector (role descriptor of the pack), (0, 1]; null takes
             the model family's own (`curate/models/copy_descriptor.py`).
         clip_min_cosine: of the pack's image-text model, (0, 1]; null compares none. Advised: 0.95;

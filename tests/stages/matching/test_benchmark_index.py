@@ -11,7 +11,7 @@ import pdqhash
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from curate.core.errors import ShardError
 from curate.core.seed import make_rng
@@ -216,14 +216,14 @@ def bits_apart(first: bytes, second: bytes) -> int:
 
 
 def flat_picture(number: int, side: int = 192) -> Image.Image:
-    """Draw a few faint shapes: too few gradients for PDQ."""
+    """Draw a few soft shapes: too few gradients for PDQ."""
     rng = make_rng(0, "flat", number)
     image = Image.new("RGB", (side, side), "white")
     for _ in range(3):
         left, top = (int(value) for value in rng.integers(0, side * 3 // 4, 2))
-        colour = tuple(int(value) for value in rng.integers(225, 250, 3))
+        colour = tuple(int(value) for value in rng.integers(100, 200, 3))
         image.paste(colour, (left, top, left + side // 4, top + side // 5))
-    return image
+    return image.filter(ImageFilter.GaussianBlur(side / 16))
 
 
 def measured(image: Image.Image, quality: int = 95) -> pa.Table:
@@ -266,3 +266,21 @@ def test_what_pdq_can_tell_apart_is_not_left_to_phash() -> None:
     assert list(index.match(sample(flip(forms[0], 40), 100, **far))) == []
     (hit,) = index.match(sample(flip(forms[0], 40), 49, **far))
     assert hit.kind == "phash"
+
+
+def test_a_turned_form_of_a_flat_picture_must_be_nearer_than_the_picture_itself() -> None:
+    limits = replace(LIMITS, phash_radius=8)
+    look = flat_look(0)
+    turned = [flat_look(number) for number in range(100, 107)]
+    facts = {"phashes": [0] * 8, "thumbnails": [one.tobytes() for one in (look, *turned)]}
+    index = PictureIndex({"set": table({**item("a", draw(8), 10), **facts})}, limits)
+    for form, noise, is_met in ((look, 6, True), (turned[3], 6, False), (turned[3], 1, True)):
+        rng = make_rng(0, "noise", noise)
+        change = rng.integers(-noise, noise + 1, 192)
+        near = np.clip(form.astype(int) + change, 0, 255).astype(np.uint8)
+        found = list(index.match(sample(quality=10, phash=0, thumbnail=near.tobytes())))
+        assert bool(found) is is_met
+
+
+def flat_look(number: int) -> NDArray[np.uint8]:
+    return make_rng(0, "look", number).integers(60, 140, 192).astype(np.uint8)
