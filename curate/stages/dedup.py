@@ -17,7 +17,8 @@ memory of every task and a projection to a billion samples: docs/dedup.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -27,14 +28,19 @@ from curate.core.manifest import Task, find_markers
 from curate.core.schema import VERDICT_FIELDS
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.duplicates.cluster_file import read_cluster_groups, write_clusters
+from curate.stages.duplicates.chains import CHAIN, CHAINED, write_chain, write_chained
+from curate.stages.duplicates.cluster_file import (
+    read_cluster_group,
+    read_cluster_groups,
+    write_clusters,
+)
 from curate.stages.duplicates.clusters import (
     CLUSTER_FIELDS,
     CLUSTER_SCHEMA,
     Clusters,
     find_clusters,
 )
-from curate.stages.duplicates.dedup_config import DedupConfig
+from curate.stages.duplicates.dedup_config import STAR, DedupConfig
 from curate.stages.duplicates.edge_table import count_heavy, read_edges, read_heavy
 from curate.stages.duplicates.edges import Edges
 from curate.stages.duplicates.generations import GENERATION, digest_of, plan_generations
@@ -76,39 +82,73 @@ class DedupStage(Stage[DedupConfig]):
         layout = Layout([one for one, _ in generations], num_kept, self.config)
         groups = layout.group_tasks(inputs)
         yield groups
+        found = yield from self._hash_waves(layout, groups)
+        chains: list[Task] = []
+        if self.config.semantic_min_cosine and inputs:
+            semantic = SemanticLayout(layout, self.config, self._vector_bytes(inputs))
+            spread = yield from self._spread_waves(semantic, inputs)
+            digests = self._digests(_flat(spread))
+            if self.config.semantic_rule == STAR:
+                compared = semantic.semantic_tasks(spread, digests)
+                yield _flat(compared)
+                found = [[*some, *others] for some, others in zip(found, compared, strict=True)]
+            else:
+                chains = semantic.chain_tasks(spread, digests)
+        clusters = self._cluster_task(layout, found, groups)
+        yield [clusters]
+        decided = {CLUSTERS: read_cluster_groups(self.own, CLUSTERS)}
+        if chains:
+            yield from self._chain_waves(layout, clusters, chains)
+            decided[CHAINED] = read_cluster_groups(self.own, CHAINED)
+        yield [self._verdict_task(shard, inputs[shard], decided) for shard in inputs]
+
+    def _hash_waves(
+        self, layout: Layout, groups: Sequence[Task]
+    ) -> Generator[Sequence[Task], None, list[list[Task]]]:
+        """Yield the waves of equal and near hashes; give the tasks with edges by generation."""
         same = layout.same_tasks(self._digests(groups))
         yield _flat(same)
         near = layout.near_tasks(same, self._digests(_flat(same)))
         yield _flat(near)
-        found = [[*some, *others] for some, others in zip(same, near, strict=True)]
-        if self.config.semantic_min_cosine and inputs:
-            yield from self._semantic_waves(layout, inputs, found)
-        yield [self._cluster_task(layout, found, groups)]
-        clusters = read_cluster_groups(self.own, CLUSTERS)
-        yield [
-            Task(
-                shard=shard,
-                inputs={**digests, f"clusters/{shard}": clusters.get(shard, _NONE)[1]},
-                params={"group": clusters.get(shard, _NONE)[0]},
-            )
-            for shard, digests in self.inputs["filter"].all_digests(".parquet").items()
-            if shard in inputs
-        ]
+        return [[*some, *others] for some, others in zip(same, near, strict=True)]
 
-    def _semantic_waves(
-        self, layout: Layout, inputs: Mapping[str, Mapping[str, str]], found: Sequence[list[Task]]
-    ) -> Iterator[Sequence[Task]]:
-        """Yield the waves that compare embeddings and add their last one to what has edges."""
-        num_bytes = vector_bytes(self.inputs["annotate"], next(iter(inputs)), self.config)
-        semantic = SemanticLayout(layout, self.config, num_bytes)
+    def _spread_waves(
+        self, semantic: SemanticLayout, inputs: Mapping[str, Mapping[str, str]]
+    ) -> Generator[Sequence[Task], None, list[list[Task]]]:
+        """Yield the waves that bring embeddings to their cells; give the last one's tasks."""
         cells = semantic.cells_task(inputs)
         yield [cells]
         spread = semantic.spread_tasks(inputs, self._digests([cells]))
         yield _flat(spread)
-        compared = semantic.semantic_tasks(spread, self._digests(_flat(spread)))
-        yield _flat(compared)
-        for tasks, others in zip(found, compared, strict=True):
-            tasks += others
+        return spread
+
+    def _chain_waves(
+        self, layout: Layout, clusters: Task, chains: Sequence[Task]
+    ) -> Iterator[Sequence[Task]]:
+        """Yield the waves of a chain rule, over what the clusters have kept."""
+        digests = self._digests([clusters])
+        tasks = [replace(task, inputs={**task.inputs, **digests}) for task in chains]
+        yield tasks
+        yield [
+            Task(
+                shard=CHAINED,
+                inputs={"rows": digest_of([self._digests(tasks)])},
+                params={"names": [task.shard for task in tasks], "groups": _rows_of(layout)},
+            )
+        ]
+
+    def _verdict_task(
+        self,
+        shard: str,
+        inputs: Mapping[str, str],
+        decided: Mapping[str, Mapping[str, tuple[int, str]]],
+    ) -> Task:
+        name = f"{self.inputs['filter'].store.name}/{shard}.parquet"
+        read = {name: inputs[name]}
+        groups: dict[str, int] = {}
+        for helper, places in decided.items():
+            groups[helper], read[f"{helper}/{shard}"] = places.get(shard, _NONE)
+        return Task(shard=shard, inputs=read, params={"groups": groups})
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         for prefix, write in (
@@ -119,6 +159,8 @@ class DedupStage(Stage[DedupConfig]):
             (CELLS, self._write_cells),
             (SPREAD, self._write_spread),
             (SEMANTIC, self._write_semantic),
+            (CHAINED, self._write_chained),
+            (CHAIN, self._write_chain),
             (CLUSTERS, self._write_clusters),
         ):
             if task.shard.startswith(prefix):
@@ -134,6 +176,9 @@ class DedupStage(Stage[DedupConfig]):
             for shard in digests[0]
             if all(shard in one for one in digests)
         }
+
+    def _vector_bytes(self, inputs: Mapping[str, Mapping[str, str]]) -> int:
+        return vector_bytes(self.inputs["annotate"], min(inputs), self.config)
 
     def _digests(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Give a digest of what each task wrote."""
@@ -152,7 +197,7 @@ class DedupStage(Stage[DedupConfig]):
             inputs={f"edges and facts of {len(groups)} groups": digest_of([written])},
             params={
                 "edges": [[task.shard for task in tasks] for tasks in found],
-                "groups": [[group.name, group.first_row] for group in layout.groups],
+                "groups": _rows_of(layout),
             },
         )
 
@@ -203,6 +248,14 @@ class DedupStage(Stage[DedupConfig]):
         counts["clusters"] = len(clusters.rows["keeper"].unique())
         return +counts
 
+    def _write_chain(self, task: Task, place: Place) -> Counter[str]:
+        write_chain(self.own, self.config, CLUSTERS, task, place)
+        return Counter()
+
+    def _write_chained(self, task: Task, place: Place) -> Counter[str]:
+        write_chained(self.own, task.params["names"], task.params["groups"], place)
+        return Counter()
+
     def _find_clusters(self, edges: Edges, groups: Sequence[tuple[str, int]]) -> Clusters:
         if not len(edges):
             return Clusters(rows=CLUSTER_SCHEMA.empty_table(), num_components=0, num_split=0)
@@ -211,16 +264,16 @@ class DedupStage(Stage[DedupConfig]):
         return find_clusters(edges, facts, policy, max_alternates=limit)
 
     def _write_verdicts(self, task: Task, place: Place) -> Counter[str]:
-        clusters: dict[str, dict[str, Any]] = {}
-        if task.params["group"] >= 0:
-            with pq.ParquetFile(self.own.table_path(CLUSTERS)) as file:
-                rows = file.read_row_group(task.params["group"]).to_pylist()
-            clusters = {row["key"]: row for row in rows}
+        found: dict[str, dict[str, Any]] = {}
+        for name, number in task.params["groups"].items():
+            for row in read_cluster_group(self.own, name, number):
+                known = found.get(row["key"])
+                found[row["key"]] = _drop(known, row) if name == CHAINED else row
         counts: Counter[str] = Counter()
         verdicts = self.inputs["filter"].table(task.shard, ["key", "status", "keep", "reason"])
         with ShardWriter(place.out, task.shard, DEDUP_SCHEMA, with_tar=False) as writer:
             for row in verdicts.to_pylist():
-                row |= _judge(row, clusters.get(row["key"]))
+                row |= _judge(row, found.get(row["key"]))
                 writer.write(row)
                 counts.update(_count(row))
         return counts
@@ -234,6 +287,16 @@ def count_kept(verdicts: ShardSet, shards: Sequence[str]) -> Iterator[tuple[str,
 
 def _flat(tasks: Sequence[Sequence[Task]]) -> list[Task]:
     return [task for some in tasks for task in some]
+
+
+def _rows_of(layout: Layout) -> list[tuple[str, int]]:
+    """Give the name and the first row of each group."""
+    return [(group.name, group.first_row) for group in layout.groups]
+
+
+def _drop(known: Mapping[str, Any] | None, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop a sample by a chain rule; a keeper stays its cluster's name."""
+    return {**(known or row), "edge": row["edge"], "keeper": None}
 
 
 def _judge(row: Mapping[str, Any], cluster: Mapping[str, Any] | None) -> dict[str, Any]:

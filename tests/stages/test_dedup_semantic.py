@@ -23,7 +23,9 @@ from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
 from curate.stages.dedup import DedupConfig, DedupStage
+from curate.stages.duplicates.chain_rules import nemo_removed, semdedup_removed
 
+RULES = {"semdedup": semdedup_removed, "nemo": nemo_removed}
 Found = dict[str, tuple[bool, str | None, str | None]]
 
 
@@ -159,3 +161,19 @@ def test_embeddings_that_were_not_measured_are_refused(tmp_path: Path) -> None:
     write_inputs(tmp_path, draw_samples(4), cut_shards(4, 1))
     with pytest.raises(StageError, match=r"needs column clip\.image_embedding"):
         dedup(tmp_path)
+
+
+@pytest.mark.parametrize("rule", ["semdedup", "nemo"])
+def test_a_chain_rule_drops_what_it_drops_over_one_cell(tmp_path: Path, rule: str) -> None:
+    samples, embeddings = crowd(60)
+    samples.files[7] = samples.files[6]  # 7 is larger, so 6 is no part of the cell
+    names = samples.names()
+    write_inputs(tmp_path, samples, cut_shards(60, 3))
+    found, _ = dedup(tmp_path, semantic_rule=rule, semantic_cells=1)
+    order = [row for row in np.argsort(names).tolist() if row != 6]
+    centroid = np.load(tmp_path / "dedup" / "_cells.npy")[0]
+    removed = RULES[rule](embeddings[order], centroid, 0.9)
+    goes = {names[row] for row, is_removed in zip(order, removed, strict=True) if is_removed}
+    assert {key for key, (_, _, edge) in found.items() if edge == "semantic"} == goes
+    assert found[names[6]] == (False, names[7], "exact")
+    assert len(goes) > 5

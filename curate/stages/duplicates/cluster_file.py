@@ -44,6 +44,14 @@ def read_cluster_groups(own: ShardSet, name: str) -> dict[str, tuple[int, str]]:
     return {shard: (number, digest) for shard, (number, digest) in groups.items()}
 
 
+def read_cluster_group(own: ShardSet, name: str, number: int) -> list[dict[str, Any]]:
+    """Read a row group; -1 is that of a shard without duplicates."""
+    if number < 0:
+        return []
+    with pq.ParquetFile(own.table_path(name)) as file:
+        return file.read_row_group(number).to_pylist()
+
+
 def _digest(rows: pa.Table) -> str:
     text = json.dumps(rows.to_pylist(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

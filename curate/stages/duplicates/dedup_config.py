@@ -11,7 +11,8 @@ from curate.stages.duplicates.keepers import KeeperPolicy
 
 OFF = -1
 MOST_LOOKS = 256  # a count of looks has 8 bits
-SEMANTIC_RULES = ("star", "semdedup", "nemo")
+STAR = "star"
+SEMANTIC_RULES = (STAR, "semdedup", "nemo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,8 @@ class DedupConfig:
             1 - eps of SemDeDup and NeMo Curator.
         semantic_column: of annotate, with embeddings of L2 norm 1.
         semantic_rule: "star" (verified against the keeper, joined with the other signals), or
-            "semdedup" or "nemo": a row goes if any earlier one of its cell is near, as there.
+            "semdedup" or "nemo": of what the other signals keep, a row goes if any earlier one of
+            its only cell is near, as there; for runs that must match theirs.
         semantic_cells: cells of the embeddings; 0 takes one for every 1,000 samples.
         semantic_nearest: cells that a sample is compared in; 1 misses pairs at borders.
         keeper: rules of the policy that chooses who stays, the most important first.
@@ -58,7 +60,7 @@ class DedupConfig:
     pdq_dihedral: bool = False
     semantic_min_cosine: float = 0.0
     semantic_column: str = "clip.image_embedding"
-    semantic_rule: str = SEMANTIC_RULES[0]
+    semantic_rule: str = STAR
     semantic_cells: int = 0
     semantic_nearest: int = 3
     keeper: list[str] = field(default_factory=lambda: ["resolution"])
@@ -88,7 +90,7 @@ class DedupConfig:
                 f"dedup.semantic_rule: must be among {', '.join(SEMANTIC_RULES)}, "
                 f"got {self.semantic_rule!r}; choose one"
             )
-        if self.semantic_rule != SEMANTIC_RULES[0] and not self.semantic_min_cosine:
+        if self.semantic_rule != STAR and not self.semantic_min_cosine:
             raise ConfigError(
                 f"dedup.semantic_rule: {self.semantic_rule} needs dedup.semantic_min_cosine, "
                 "got 0; set it"
@@ -104,6 +106,11 @@ class DedupConfig:
         return KeeperPolicy(
             rules=self.keeper, licences=self.keeper_licences, sources=self.keeper_sources
         )
+
+    @property
+    def num_nearest(self) -> int:
+        """Give the cells that a sample is compared in; one under the rules that have but one."""
+        return self.semantic_nearest if self.semantic_rule == STAR else 1
 
     def columns(self) -> Sequence[str]:
         """Name the columns of annotate that the signals read."""

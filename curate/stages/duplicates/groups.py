@@ -150,8 +150,7 @@ def _entries_of(
     """Yield (kind, entries with `value` and `row`) of the samples that have a value."""
     for kind, column in EQUALITIES.items():
         known = np.flatnonzero(kept[column].is_valid().to_numpy())
-        digests = b"".join(map(bytes.fromhex, kept[column].take(pa.array(known)).to_pylist()))
-        values = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
+        values = _from_hex(_array(kept[column].take(pa.array(known))))
         columns = [fixed_column(values), pa.array(rows[known])]
         yield kind, pa.record_batch(columns, schema=_DIGEST_ENTRY)
     if "phash.phash" in kept.column_names:
@@ -162,6 +161,13 @@ def _entries_of(
         yield "phash", pa.record_batch(columns, schema=_PHASH_ENTRY)
     if "pdq.hash" in kept.column_names:
         yield "pdq", _pdq_entries(kept, rows, config)
+
+
+def _from_hex(column: pa.Array) -> NDArray[np.uint8]:
+    """Turn sha256 digests of 64 hex characters into bytes: [N, 32]."""
+    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(column)], column), "")
+    text = (joined[0].as_py() or "") if len(column) else ""
+    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def _pdq_entries(kept: pa.Table, rows: NDArray[np.int64], config: DedupConfig) -> pa.RecordBatch:

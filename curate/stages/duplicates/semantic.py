@@ -73,7 +73,7 @@ def write_spread(
     own: ShardSet, sources: Sources, config: DedupConfig, task: Task, place: Place
 ) -> None:
     """Write the embeddings of some shards, each to its nearest cells' bins."""
-    centroids = _read_centroids(own)
+    centroids = read_centroids(own)
     parts: list[pa.RecordBatch] = []
     rows = task.params["first_row"]
     for shard in task.params["shards"]:
@@ -82,7 +82,7 @@ def write_spread(
         embeddings = _to_numpy(table["value"].take(pa.array(known)), shard, config.semantic_column)
         near = np.zeros((len(embeddings), 1), np.int32)
         if len(centroids) and len(embeddings):
-            near = nearest_cells(embeddings, centroids, config.semantic_nearest)
+            near = nearest_cells(embeddings, centroids, config.num_nearest)
         some = _entries(table.take(pa.array(known)), rows + known, embeddings, near)
         parts.append(some)
         rows += len(table)
@@ -99,7 +99,7 @@ def write_semantic(own: ShardSet, config: DedupConfig, task: Task, place: Place)
     params = task.params
     num_crowded = 0
     parts: list[pa.Table] = []
-    for cell, entries in _read_cells(own, params["names"], params["bin"], params["bins"]):
+    for cell, entries in read_cells(own, params["names"], params["bin"], params["bins"]):
         rows = entries["row"].to_numpy()
         if not (rows >= params["fresh_from"]).any():
             continue
@@ -107,7 +107,7 @@ def write_semantic(own: ShardSet, config: DedupConfig, task: Task, place: Place)
         rows = entries["row"].to_numpy()
         near = fixed_bytes(entries["cells"]).view("<i4")
         found = pairs_above(
-            _embeddings_of(entries),
+            embeddings_of(entries),
             rows,
             config.semantic_min_cosine,
             cell=Cell(number=cell, near=near),
@@ -195,12 +195,12 @@ def _bins_of_cells(cells: NDArray[np.int32], num_cells: int, num_bins: int) -> N
     return cells.astype(np.int64) * num_bins // max(1, num_cells)
 
 
-def _read_cells(
+def read_cells(
     own: ShardSet, names: Sequence[str], number: int, num_bins: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield (cell, its entries, the largest picture first) of a bin."""
     part = Part(bin=number, num_bins=num_bins)
-    num_cells = len(_read_centroids(own))
+    num_cells = len(read_centroids(own))
     batches: list[pa.RecordBatch] = []
     for name in names:
         batch = read_part(own, f"{name}.arrow", part)
@@ -223,7 +223,7 @@ def _near_fresh(entries: pa.RecordBatch, fresh_from: int, min_cosine: float) -> 
     fresh = entries["row"].to_numpy() >= fresh_from
     if fresh.all():
         return entries
-    embeddings = _embeddings_of(entries)
+    embeddings = embeddings_of(entries)
     old = np.flatnonzero(~fresh)
     wanted = fresh.copy()
     for _, some in blocks(embeddings[fresh], _FRESH_ROWS):
@@ -234,11 +234,13 @@ def _near_fresh(entries: pa.RecordBatch, fresh_from: int, min_cosine: float) -> 
     return entries.filter(pa.array(wanted))
 
 
-def _embeddings_of(entries: pa.RecordBatch) -> Embeddings:
+def embeddings_of(entries: pa.RecordBatch) -> Embeddings:
+    """Give the embeddings of entries: [N, D]."""
     kind = (entries.schema.metadata or {})[b"dtype"].decode()
     return np.ascontiguousarray(fixed_bytes(entries["embedding"])).view(kind)
 
 
-def _read_centroids(own: ShardSet) -> NDArray[np.float32]:
+def read_centroids(own: ShardSet) -> NDArray[np.float32]:
+    """Read the centroids of the cells: [K, D], or [0, 0]."""
     with own.store.open(f"{CELLS}.npy") as stream:
         return np.load(stream, allow_pickle=False)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from curate.core.manifest import Task
 from curate.stages.duplicates.cells import count_cells
+from curate.stages.duplicates.chains import CHAIN
 from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.layout import Layout, cut_groups, sum_digests
 from curate.stages.duplicates.semantic import CELLS, SEMANTIC, SPREAD
@@ -28,7 +29,7 @@ class SemanticLayout:
 
     def __init__(self, layout: Layout, config: DedupConfig, num_bytes: int) -> None:
         self._layout = layout
-        self._nearest = config.semantic_nearest
+        self._nearest = config.num_nearest
         # Entries are held twice while they are sorted.
         self._most = max(1, config.bin_entries * _VALUE_BYTES // (2 * num_bytes))
         wanted = config.semantic_cells or count_cells(layout.num_hashes, self._nearest)
@@ -99,6 +100,26 @@ class SemanticLayout:
                 ]
             )
         return planned
+
+    def chain_tasks(
+        self, spread: Sequence[Sequence[Task]], digests: Mapping[str, str]
+    ) -> list[Task]:
+        """Plan the tasks that apply a chain rule, by bins of cells.
+
+        Args:
+            spread: tasks of that wave, of each generation.
+            digests: of what each of them wrote, and of the clusters.
+        """
+        names = [task.shard for tasks in spread for task in tasks]
+        num_bins = self._num_bins(len(spread) - 1)
+        return [
+            Task(
+                shard=f"{CHAIN}{part:05d}",
+                inputs=sum_digests(digests, list(digests)),
+                params={"names": names, "bin": part, "bins": num_bins},
+            )
+            for part in range(num_bins)
+        ]
 
     def _num_bins(self, number: int) -> int:
         """Give the number of bins that cells are put into: a power of two, a cell each at most."""
