@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from curate.stages.duplicates.words import WORD_BITS, Words, check_radius, split_words
 
 TYPICAL_HASHES = 1_000_000
-HEAVY_HASHES = 1 << 18  # in one heavy run; chosen by us: enough for runs of some 10^5 hashes
 MAX_VALUE_BITS = 40
 """Bits of a band that are looked at. Chosen by us: 24 bits of a word are left for a row number, so
 that values and rows are sorted as one word, and 2^40 values tell apart more hashes than fit."""
@@ -124,12 +123,13 @@ class Band:
             first &= ~own[number].agrees(differences)
         return first
 
-    def finer(self, radius: int, bits: Sequence[int]) -> list[Band]:
+    def finer(self, radius: int, bits: Sequence[int], num_hashes: int) -> list[Band]:
         """Split the band by bands of other bits; a near pair of this band agrees on one.
 
         Args:
             radius: bits that may differ.
             bits: numbers of the bits to use (word * 64 + bit), ascending.
+            num_hashes: about how many are equal on this band.
 
         Returns:
             No band when the bits are too few to tell any hashes apart.
@@ -137,7 +137,7 @@ class Band:
         max_value_bits = min(MAX_VALUE_BITS, WORD_BITS - self.num_bits)
         if radius + 1 > len(bits) or max_value_bits < 1:
             return []
-        return list(_bands(bits, radius, HEAVY_HASHES, max_value_bits, self))
+        return list(_bands(bits, radius, num_hashes, max_value_bits, self))
 
 
 def bands(num_bits: int, radius: int, *, num_hashes: int = TYPICAL_HASHES) -> Sequence[Band]:

@@ -29,18 +29,18 @@ from curate.stages.duplicates.runs import (
     run_lengths,
     sort_by_value,
     sort_within_runs,
-    varying_bits,
+    telling_bits,
 )
 from curate.stages.duplicates.words import WORD_BITS, Words, check_radius, split_words
 
 MAX_RUN = 256
 """Chosen by us: a hash meets 128 others of its run on average, about 0.5 us a band; random hashes
 give runs of 1 to 100 at all sizes that `bands` chooses for."""
-_FINER_SHARE = 4  # chosen by us: finer bands are many, so their runs are held to a quarter
+_UNEVEN = 8  # chosen by us: so many times the average are the longest runs of finer bands
 _CHECKED = 1 << 18  # pairs whose earlier bands are looked up at once; chosen by us: a few MB
 _NEIGHBOURS = 8
 """Chosen by us: comparisons of a hash in a run that stays heavy; 500,000 hashes in one run make at
-most 8 million pairs, 160 MB."""
+most 4 million pairs, 80 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +163,15 @@ def _search(words: Words, band: Band, radius: int, max_run: int) -> _Part:
     is_heavy = np.repeat(lengths > max_run, lengths)
     light = _Part(near=_compare(words, runs.take(~is_heavy), band, radius))
     heavy = sort_within_runs(words, values, runs.take(is_heavy))
-    finer = band.finer(radius, varying_bits(words, heavy)) if band.within is None else []
+    finer: Sequence[Band] = ()
+    if band.within is None:
+        num_hashes = int(lengths.max()) * _UNEVEN
+        finer = band.finer(radius, telling_bits(words, heavy), num_hashes)
     if not finer:
         return _add([light, _compare_neighbours(words, heavy, band, radius)])
     crowded = np.repeat(are_crowded(words, heavy, radius), run_lengths(heavy))
     few = _compare_neighbours(words, heavy.take(crowded), band, radius)
-    split = _split(words, heavy.rows[~crowded], finer, radius, max_run // _FINER_SHARE)
+    split = _split(words, heavy.rows[~crowded], finer, radius, max_run)
     return _add([light, few, split])
 
 

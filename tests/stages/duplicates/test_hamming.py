@@ -98,7 +98,7 @@ def test_values_are_small_enough_to_sort_with_a_row_number() -> None:
 
 def test_heavy_runs_whose_hashes_differ_elsewhere_lose_nothing() -> None:
     hashes = planted(1200, 64, 6, seed=5)
-    hashes &= np.uint64(0x0000_0000_FFFF_FFFF)  # half of the bits are equal everywhere
+    hashes[:900] &= np.uint64(0x0000_0000_FFFF_FFFF)  # half of the bits are equal
     joined = join(hashes, 4, max_run=100)
     assert expanded(joined, hashes) == brute_force(hashes, 4)
     assert (joined.num_heavy_runs, joined.num_skipped) == (0, 0)
