@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.dedup_inputs import Samples, cut_shards, draw_samples, open_inputs, write_inputs
+from benchmarks.kills import snapshot
 from curate.core.attempt import Outcome
 from curate.core.commit import Output
 from curate.core.engine import StageReport, run_stage
@@ -43,11 +44,13 @@ class Listener:
     def finish(self) -> None: ...
 
 
-def run(inputs: Path, folder: Path, **config: Any) -> tuple[StageReport, list[str]]:
+def run(
+    inputs: Path, folder: Path, kill_after: int = 0, **config: Any
+) -> tuple[StageReport, list[str]]:
     """Run dedup and give its report and the tasks that ran."""
     folder.mkdir(parents=True, exist_ok=True)
     stage = DedupStage(DedupConfig(**config), open_inputs(inputs), {}, seed=0, own=ShardSet(folder))
-    listener = Listener()
+    listener = Fragile(kill_after) if kill_after else Listener()
     executor = InlineExecutor(EngineConfig(name="inline", retry_pause_s=0))
     report = run_stage(stage, Output(store=LocalStore(folder)), executor, listener)
     assert report.quarantined == {}
@@ -248,6 +251,46 @@ def test_a_run_with_nothing_new_does_nothing(tmp_path: Path) -> None:
     ran = grow(tmp_path, crowd(40), [cut_shards(40, 2), {}])
     assert ran[0]
     assert ran[1] == []
+
+
+class CutShort(Exception):
+    """Stand for a kill between two tasks."""
+
+
+class Fragile(Listener):
+    """A progress that ends the run after some tasks."""
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.left = num_tasks
+
+    def advance(self, outcome: Outcome) -> None:
+        super().advance(outcome)
+        self.left -= 1
+        if not self.left:
+            raise CutShort
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_files(tmp_path: Path) -> None:
+    samples, shards = crowd(60), cut_shards(60, 3)
+    steps = [{"00001": shards["00001"]}, {"00000": shards["00000"], "00002": shards["00002"]}]
+    grow(tmp_path / "straight", samples, steps, bin_entries=200)
+    for step in steps:
+        write_inputs(tmp_path / "killed", samples, step)
+        num_kills = 0
+        for kill in range(40):
+            try:
+                run(
+                    tmp_path / "killed",
+                    tmp_path / "killed" / "dedup",
+                    kill % 3 + 1,
+                    bin_entries=200,
+                )
+                break
+            except CutShort:
+                num_kills += 1
+        assert num_kills > 3
+    assert snapshot(tmp_path / "killed" / "dedup") == snapshot(tmp_path / "straight" / "dedup")
 
 
 def heavy(num: int) -> Samples:
