@@ -363,7 +363,7 @@ def test_a_hit_of_harm_is_logged_once_and_minimally(folder: Path) -> None:
     path = folder / "out" / "audit" / "blocklist.jsonl"
     assert path.stat().st_mode & 0o077 == 0
     before = path.read_bytes()
-    run(folder, *lists(folder))
+    run(folder, *lists(folder), "stage=blocklist")
     assert path.read_bytes() == before
 
 
@@ -378,7 +378,7 @@ def test_a_line_that_was_cut_is_written_again_and_stays(folder: Path) -> None:
     path = folder / "out" / "audit" / "blocklist.jsonl"
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:40])
-    run(folder, *lists(folder))
+    run(folder, *lists(folder), "stage=blocklist")
     lines = path.read_bytes().splitlines(keepends=True)
     assert lines[:2] == [first, second[:40] + b"\n"]
     assert json.loads(lines[2])["kind"] == json.loads(second)["kind"]
@@ -387,13 +387,13 @@ def test_a_line_that_was_cut_is_written_again_and_stays(folder: Path) -> None:
 
 def test_the_hook_hears_each_hit_once_without_a_shell(folder: Path) -> None:
     hook = make_hook(folder)
-    reports = run(folder, *lists(folder), *hook)
+    reports = run(folder, *lists(folder), *hook, "stage=blocklist")
     assert not any(report.troubles for report in reports)
     calls = heard(folder)
     assert [call[0] for call in calls] == [["a b", "$(touch escaped)"]] * 2
     assert [json.loads(call[1]) for call in calls] == audit(folder)
     assert not list(folder.rglob("escaped"))
-    run(folder, *lists(folder), *hook)
+    run(folder, *lists(folder), *hook, "stage=blocklist")
     assert len(heard(folder)) == 2
     assert {line["kind"] for line in audit(folder, "handed.jsonl")} == {"pdq", "sha256"}
 
@@ -402,7 +402,8 @@ def test_a_hook_that_fails_ends_the_run_with_3_and_is_called_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def command(code: int) -> int:
-        line = ["curate", "run", *arguments(folder, *lists(folder)), *make_hook(folder, code)]
+        line = ["curate", "run", *arguments(folder, *lists(folder)), "stage=blocklist"]
+        line += make_hook(folder, code)
         monkeypatch.setattr(sys, "argv", line)
         return main()
 
@@ -419,7 +420,11 @@ def test_a_hook_that_fails_ends_the_run_with_3_and_is_called_again(
 def test_a_hook_that_hangs_is_ended(folder: Path) -> None:
     argv = json.dumps([sys.executable, "-c", "import time; time.sleep(60)"])
     reports = run(
-        folder, *lists(folder), f"blocklist.on_hit={argv}", "blocklist.on_hit_timeout_s=0.3"
+        folder,
+        *lists(folder),
+        f"blocklist.on_hit={argv}",
+        "blocklist.on_hit_timeout_s=0.3",
+        "stage=blocklist",
     )
     (trouble,) = [text for report in reports for text in report.troubles]
     assert "got no end within 0.3 s" in trouble
