@@ -9,7 +9,7 @@ enough to look into the tables at the query's own slots and at their near values
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +27,10 @@ from curate.stages.matching.slots import (
     slot_values,
 )
 
-_FLAT_ENTRIES = 2048  # up to here comparing with all is faster; measured, benchmarks/hamming.py
-_LOOKUP_COST = 3  # time of one look into a table, in comparisons with all; measured
+_FLAT_BLOCK = 1 << 16  # comparisons with all at once; chosen by us: they stay in the caches
+_LOOKUP_COST = 16
+"""Time of one look into a table, or at one entry found there, in comparisons with all; measured:
+at radius 31 tables are faster from 4,500 entries on (benchmarks/hamming.py)."""
 _ROW_BITS = 48  # of a number that holds a distance above a row; more rows than memory holds
 
 
@@ -160,20 +162,24 @@ class HashIndex:
         check_radius(radius, self.num_bits)
         num_entries = len(self._entries[0])
         num_probes = sum(len(near_masks(slot)) for slot in slot_radii(self.num_bits, radius))
-        looked_at = num_probes * (_LOOKUP_COST + num_entries / 2**SLOT_BITS)
-        if num_entries <= _FLAT_ENTRIES or looked_at > num_entries:
+        looked_at = num_probes * (1 + num_entries / 2**SLOT_BITS)
+        if looked_at * _LOOKUP_COST > num_entries:
             return self._compare_all(queries, radius)
         return self._look_up(queries, radius, num_probes)
 
     def _compare_all(self, queries: Words, radius: int) -> Iterator[_Near]:
+        """Compare two words of all and the others of those that are near so far."""
         num_entries = len(self._entries[0])
-        step = max(1, BLOCK // max(1, num_entries))
+        step = max(1, _FLAT_BLOCK // max(1, num_entries))
         for start in range(0, len(queries[0]), step):
-            bits = np.zeros((min(step, len(queries[0]) - start), num_entries), np.uint16)
-            for query, entry in zip(queries, self._entries, strict=True):
-                bits += np.bitwise_count(query[start : start + step, None] ^ entry)
-            query, entry = np.nonzero(bits <= radius)
-            yield _Near(query=query + start, entry=entry, bits=bits[query, entry])
+            some = tuple(query[start : start + step] for query in queries)
+            bits = np.zeros((len(some[0]), num_entries), np.uint8)  # two words differ in 128 bits
+            for word in range(min(2, len(queries))):
+                bits += np.bitwise_count(some[word][:, None] ^ self._entries[word])
+            places = np.flatnonzero(bits <= radius)
+            query, entry = np.divmod(places, num_entries)
+            near = self._narrow(some, query, entry, radius, range(len(queries)))
+            yield replace(near, query=near.query + start)
 
     def _look_up(self, queries: Words, radius: int, num_probes: int) -> Iterator[_Near]:
         if self._slots is None:
@@ -200,14 +206,27 @@ class HashIndex:
         slot: int,
     ) -> _Near:
         """Keep the pairs within the radius that no earlier slot has brought up."""
+        own = slot * SLOT_BITS // WORD_BITS  # agrees in part, so it drops least
+        order = sorted(range(len(queries)), key=lambda word: word == own)
+        near = self._narrow(queries, query, entry, radius, order)
+        fresh = np.ones(len(near.query), np.bool_)
+        for earlier, most in enumerate(slot_radii(self.num_bits, radius)[:slot]):
+            one, other = slot_values(queries, earlier), slot_values(self._entries, earlier)
+            fresh &= np.bitwise_count(one[near.query] ^ other[near.entry]) > most
+        return _Near(query=near.query[fresh], entry=near.entry[fresh], bits=near.bits[fresh])
+
+    def _narrow(
+        self,
+        queries: Words,
+        query: NDArray[np.int64],
+        entry: NDArray[np.int64],
+        radius: int,
+        order: Iterable[int],
+    ) -> _Near:
+        """Compare word by word and drop what is too far apart already."""
         bits = np.zeros(len(query), np.uint16)
-        own = slot * SLOT_BITS // WORD_BITS
-        for word in sorted(range(len(queries)), key=lambda word: word == own):
+        for word in order:
             bits = bits + np.bitwise_count(queries[word][query] ^ self._entries[word][entry])
             near = np.flatnonzero(bits <= radius)
             query, entry, bits = query[near], entry[near], bits[near]
-        fresh = np.ones(len(query), np.bool_)
-        for earlier, most in enumerate(slot_radii(self.num_bits, radius)[:slot]):
-            one, other = slot_values(queries, earlier)[query], slot_values(self._entries, earlier)
-            fresh &= np.bitwise_count(one ^ other[entry]) > most
-        return _Near(query=query[fresh], entry=entry[fresh], bits=bits[fresh])
+        return _Near(query=query, entry=entry, bits=bits)
