@@ -79,13 +79,17 @@ def main() -> None:
 
 
 def drop_repeats(pictures: Pictures) -> Pictures:
-    """Leave one of the pictures that are equal or nearly so."""
-    small = pictures.small.reshape(len(pictures.names), -1).astype(np.float64)
+    """Leave one of the pictures that are equal or nearly so, the first."""
+    levels = pictures.small.reshape(len(pictures.names), -1).astype(np.float64)
+    lengths = np.square(levels).sum(axis=1)
+    apart = lengths[:, None] + lengths - 2 * levels @ levels.T  # squared distances
+    centred = levels - levels.mean(axis=1, keepdims=True)
+    centred /= np.maximum(np.sqrt(np.square(centred).sum(axis=1, keepdims=True)), 1e-6)
+    is_same = apart < SAME_LEVELS**2 * levels.shape[1]
+    is_same |= centred @ centred.T > SAME_CORRELATION
     kept: list[int] = []
-    for row, levels in enumerate(small):
-        others = small[kept]
-        apart = np.sqrt(np.square(others - levels).mean(axis=1))
-        if not ((apart < SAME_LEVELS) | (_correlate(others, levels) > SAME_CORRELATION)).any():
+    for row, same in enumerate(is_same):
+        if not same[kept].any():
             kept.append(row)
     return take(pictures, np.array(kept))
 
@@ -98,12 +102,6 @@ def take(pictures: Pictures, rows: NDArray[np.int64]) -> Pictures:
         small=pictures.small[rows],
         forms={form: facts.take(rows) for form, facts in pictures.forms.items()},
     )
-
-
-def _correlate(others: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    x, y = others - others.mean(axis=1, keepdims=True), levels - levels.mean()
-    lengths = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum())
-    return x @ y / np.maximum(lengths, 1e-6)
 
 
 def by_peer(one: Facts, other: Facts) -> Match:
