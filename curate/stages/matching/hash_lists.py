@@ -62,9 +62,10 @@ def load_list(name: str, config: ListConfig) -> HashList:
     """Read a list.
 
     Raises:
-        DataError: it is missing, a line of it is no entry, or it holds no usable hash and may not.
+        DataError: it is missing, changes meanwhile, a line of it is no entry, or it holds no usable
+            hash and may not.
     """
-    collected = _Collected()
+    sha256, collected = digest_list(config), _Collected()
     for path in _files_of(config):
         for entry in read_entries(path, config.format, config.kind):
             collected.add(entry)
@@ -74,8 +75,13 @@ def load_list(name: str, config: ListConfig) -> HashList:
         digests=collected.finish(),
         unmatchable=dict(collected.unmatchable),
         num_withdrawn=collected.num_withdrawn,
-        sha256=digest_list(config),
+        sha256=sha256,
     )
+    if digest_list(config) != sha256:
+        raise DataError(
+            f"{config.path}: must not change while it is read, got other bytes than before; "
+            "run the same line again"
+        )
     if not found.digests and not config.allow_empty:
         raise DataError(
             f"{config.path}: must hold a hash that can be matched, got none ({found.describe()}); "

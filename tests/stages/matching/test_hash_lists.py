@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from curate.core.errors import ConfigError, DataError
+from curate.stages.matching import hash_lists
 from curate.stages.matching.blocklist_config import BlocklistConfig, ListConfig
 from curate.stages.matching.exact_index import find_listed
 from curate.stages.matching.hash_lists import HashList, digest_list, load_list
+from curate.stages.matching.list_formats import read_entries
+from curate.stages.matching.list_kinds import Entry
 
 MD5 = "a1" * 16
 SHA1 = "b2" * 20
@@ -304,6 +309,20 @@ def test_a_folder_is_one_list_and_its_digest_goes_with_every_file(tmp_path: Path
     assert found.sha256 == digest_list(found.config)
     write(folder, "3.txt", SHA1)
     assert digest_list(found.config) != found.sha256
+
+
+def test_a_list_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "a.txt", f"{MD5}\n")
+
+    def read_and_change(*arguments: Any) -> Iterator[Entry]:
+        yield from read_entries(*arguments)
+        write(tmp_path, "a.txt", f"{SHA1}\n")
+
+    monkeypatch.setattr(hash_lists, "read_entries", read_and_change)
+    with pytest.raises(DataError, match="must not change while it is read"):
+        load(path)
 
 
 @pytest.mark.parametrize(
