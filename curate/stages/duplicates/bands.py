@@ -113,14 +113,19 @@ class Band:
             bool [P]. For a finer band also: no band earlier than the one it is within.
         """
         *earlier, own = self.parts
-        first = np.ones(len(differences[0]), np.bool_)
+        alive = np.arange(len(differences[0]))
         if self.within is not None:
-            first = self.within.is_first(differences)
-        for part in earlier:
-            agreeing = sum(block.agrees(differences).astype(np.uint8) for block in part)
-            first &= agreeing < len(self.chosen)
+            alive = np.flatnonzero(self.within.is_first(differences))
+        words = _take(differences, alive)
+        for part in earlier:  # most fail early, so each check sees only those that are left
+            agreeing = sum(block.agrees(words).astype(np.uint8) for block in part)
+            left = np.flatnonzero(agreeing < len(self.chosen))
+            alive, words = alive[left], _take(words, left)
         for number in sorted(set(range(self.chosen[-1])) - set(self.chosen)):
-            first &= ~own[number].agrees(differences)
+            left = np.flatnonzero(~own[number].agrees(words))
+            alive, words = alive[left], _take(words, left)
+        first = np.zeros(len(differences[0]), np.bool_)
+        first[alive] = True
         return first
 
     def finer(self, radius: int, bits: Sequence[int], num_hashes: int) -> list[Band]:
@@ -138,6 +143,10 @@ class Band:
         if radius + 1 > len(bits) or max_value_bits < 1:
             return []
         return list(_bands(bits, radius, num_hashes, max_value_bits, self))
+
+
+def _take(words: Words, places: NDArray[np.int64]) -> Words:
+    return tuple(word[places] for word in words)
 
 
 def bands(num_bits: int, radius: int, *, num_hashes: int = TYPICAL_HASHES) -> Sequence[Band]:

@@ -163,25 +163,25 @@ def _search(words: Words, band: Band, radius: int, max_run: int) -> _Part:
     is_heavy = np.repeat(lengths > max_run, lengths)
     light = _Part(near=_compare(words, runs.take(~is_heavy), band, radius))
     heavy = sort_within_runs(words, values, runs.take(is_heavy))
-    finer: Sequence[Band] = ()
-    if band.within is None:
-        num_hashes = int(lengths.max()) * _UNEVEN
-        finer = band.finer(radius, telling_bits(words, heavy), num_hashes)
-    if not finer:
+    if band.within is not None:
         return _add([light, _compare_neighbours(words, heavy, band, radius)])
     crowded = np.repeat(are_crowded(words, heavy, radius), run_lengths(heavy))
     few = _compare_neighbours(words, heavy.take(crowded), band, radius)
-    split = _split(words, heavy.rows[~crowded], finer, radius, max_run)
+    split = _split(words, heavy.take(~crowded), band, radius, max_run)
     return _add([light, few, split])
 
 
-def _split(
-    words: Words, rows: NDArray[np.int64], finer: Sequence[Band], radius: int, max_run: int
-) -> _Part:
-    """Search some rows by all finer bands of a band."""
-    part = tuple(word[rows] for word in words)
-    found = _add([_search(part, band, radius, max_run) for band in finer])
-    return replace(found, near=found.near.renumbered(rows))
+def _split(words: Words, heavy: Runs, band: Band, radius: int, max_run: int) -> _Part:
+    """Search heavy runs by bands of those bits that tell their hashes apart."""
+    if not len(heavy.rows):
+        return _add([])
+    num_hashes = int(run_lengths(heavy).max()) * _UNEVEN
+    finer = band.finer(radius, telling_bits(words, heavy), num_hashes)
+    if not finer:
+        return _compare_neighbours(words, heavy, band, radius)
+    part = tuple(word[heavy.rows] for word in words)
+    found = _add([_search(part, one, radius, max_run) for one in finer])
+    return replace(found, near=found.near.renumbered(heavy.rows))
 
 
 def _compare_neighbours(words: Words, heavy: Runs, band: Band, radius: int) -> _Part:
