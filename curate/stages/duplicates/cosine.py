@@ -100,9 +100,10 @@ def join_cosine(
     """List the pairs of all rows on one machine, by cells; row numbers are 0..N - 1.
 
     Every pair is right; some are missed, of two rows that share none of their nearest cells: fewer
-    than 1 in 1000 in benchmarks/semantic.py. Memory in bytes beyond the embeddings: 16 N
-    `cells_per_row`, 2 D for each row of the largest cell, and what `fit_cells`, `nearest_cells` and
-    `pairs_above` say.
+    than 1 in 1000 of rows that have any structure (benchmarks/semantic.py --recall).
+
+    Memory in bytes beyond the embeddings: 16 N `cells_per_row`, 2 D for each row of the largest
+    cell, and what `fit_cells`, `nearest_cells` and `pairs_above` say.
 
     Args:
         embeddings: [N, D], float16 or float32, norm 1, the best row first.
