@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -22,6 +23,10 @@ from curate.core.manifest import State
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
+from curate.core.withheld import REASONS
+from curate.stages.matching.blocklist_config import BlocklistConfig, ListConfig
+from curate.stages.matching.list_kinds import KINDS
+from pipelines.blocklist_audit import AUDIT, HANDED, HARM_KEYS, LOG
 from pipelines.cli import main
 from pipelines.inspect import show_rows, tell_story
 from pipelines.ledger import write_ledger
@@ -225,6 +230,17 @@ def test_workers_elsewhere_are_given_absolute_paths() -> None:
          "blocklist.lists.known.path=x.txt", "blocklist.lists.known.purpose=harm"]
     )  # fmt: skip
     assert request.config.blocklist.lists["known"].path == str(Path("x.txt").absolute())
+
+
+def test_the_page_names_every_option_status_and_file() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "blocklist.md").read_text()
+    options = [f"| `{item.name}` |" for item in dataclasses.fields(ListConfig)]
+    files = (f"{AUDIT}/{LOG}", f"{AUDIT}/{HANDED}", f"{AUDIT}/{HARM_KEYS}")
+    kinds = [f"`{kind}`" for kind in KINDS]
+    for text in (*options, *(f"`{reason}`" for reason in REASONS), *files, *kinds):
+        assert text in page, text
+    for item in dataclasses.fields(BlocklistConfig):
+        assert f"blocklist.{item.name}" in page
 
 
 # --- what becomes of a hit ---
