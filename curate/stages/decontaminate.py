@@ -6,7 +6,7 @@
     wave 3: all verdicts -> which items of a benchmark were met, and how often: `_items-NAME`
 
 No picture of a sample is opened: its hashes and embeddings are columns of annotate. A task of wave
-2 holds all benchmarks: 600 bytes a picture, and 2 for each number of its embeddings. Each task
+2 holds all benchmarks: 9 KB a picture at most, and 2 bytes a number of its embeddings. Each task
 carries the parts of the config that decide its bytes, so another threshold hashes nothing again.
 """
 

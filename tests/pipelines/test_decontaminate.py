@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from benchmarks.kills import make_folder
 from curate.core.errors import ConfigError, DataError
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
+from curate.stages.matching.benchmark_config import Actions, DecontaminateConfig
+from curate.stages.matching.hits import KINDS
 from pipelines.inspect import tell_story
 from pipelines.ledger import write_ledger
 from pipelines.plan import plan_request
@@ -128,3 +133,16 @@ def test_paths_are_whole_where_workers_have_another_folder(
     assert config.benchmarks["a"].pictures == str(made / "set")
     assert config.benchmarks["a"].prompts == ""
     assert config.benchmarks["b"].pictures == "s3://bucket/set"
+
+
+def test_the_page_names_every_key_and_kind_and_its_commands_parse() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decontaminate.md").read_text(encoding="utf-8")
+    keys = {item.name for item in dataclasses.fields(DecontaminateConfig)}
+    assert [key for key in sorted(keys) if f"decontaminate.{key}" not in page] == []
+    for kind in KINDS:
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{kind}` |"))
+        assert f"| {Actions().of(kind)} |" in row, kind
+    commands = re.findall(r"^\$ curate run (.*)$", page, re.M)
+    assert len(commands) == 2
+    for command in commands:
+        assert "decontaminate" in parse_request(shlex.split(command, comments=True)).chosen
