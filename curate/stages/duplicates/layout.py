@@ -22,9 +22,9 @@ from curate.stages.duplicates.signals import SIGNAL_BITS, find_signal
 
 GROUP, SAME, NEAR = "_group-", "_same-", "_near-"
 
-# Memory of one sample in values of 75 bytes. Measured (benchmarks/dedup.py): up to 1.2 KB while a
+# Memory of one sample in values of 75 bytes. Measured (benchmarks/dedup.py): up to 1.3 KB while a
 # group is read, less in a bin of equal values; a PDQ hash has 40 bytes, held twice as the others.
-_SAME_ENTRIES = 16
+_SAME_ENTRIES = 18
 _PDQ_ENTRIES = 2
 
 

@@ -11,6 +11,10 @@ from curate.stages.duplicates.dedup_config import DedupConfig
 SIGNAL_BITS = {"phash": 64, "pdq": 256}
 """Signal -> bits of its hashes."""
 
+_MOST_HASHES = {"phash": 100_000_000, "pdq": 10_000_000}
+"""Signal -> hashes that bands are chosen for, at most. Chosen by us: beyond, more bands would cost
+more to write than they save in comparisons. A billion pHashes take 112 bands, without it 210."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
@@ -37,5 +41,6 @@ def find_signal(config: DedupConfig, name: str, num_bins: int, num_hashes: int) 
         num_hashes: that the bands are chosen for.
     """
     radius = {"phash": config.phash_radius, "pdq": config.pdq_radius}[name]
+    num_hashes = min(num_hashes, _MOST_HASHES[name])
     scheme = bands(SIGNAL_BITS[name], radius, num_hashes=num_hashes) if radius > 0 else ()
     return Signal(radius=radius, bands=scheme, num_bins=num_bins)
