@@ -96,11 +96,13 @@ def test_values_are_small_enough_to_sort_with_a_row_number() -> None:
             assert int(band.values(hashes).max()) < 1 << band.num_bits
 
 
-def test_heavy_runs_whose_hashes_differ_elsewhere_lose_nothing() -> None:
-    hashes = planted(1200, 64, 6, seed=5)
-    hashes[:900] &= np.uint64(0x0000_0000_FFFF_FFFF)  # half of the bits are equal
-    joined = join(hashes, 4, max_run=100)
-    assert expanded(joined, hashes) == brute_force(hashes, 4)
+@pytest.mark.parametrize(("num_bits", "radius"), [(64, 4), (64, 8), (256, 31)])
+def test_heavy_runs_whose_hashes_differ_elsewhere_lose_nothing(num_bits: int, radius: int) -> None:
+    hashes = planted(1200, num_bits, radius + 2, seed=5)
+    words = hashes.reshape(len(hashes), -1)
+    words[:900, 0] &= np.uint64(0x0000_00FF_FFFF_FFFF)  # most agree on these 24 bits
+    joined = join(hashes, radius, max_run=200)
+    assert expanded(joined, hashes) == brute_force(hashes, radius)
     assert (joined.num_heavy_runs, joined.num_skipped) == (0, 0)
 
 
