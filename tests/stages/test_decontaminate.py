@@ -24,6 +24,7 @@ from curate.core.seed import make_rng
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Stage
 from curate.core.store import LocalStore
+from curate.models.packs import load_pack
 from curate.sources.config import IngestConfig
 from curate.stages.annotate import AnnotateConfig, AnnotateStage
 from curate.stages.decontaminate import DecontaminateStage
@@ -397,3 +398,21 @@ def test_a_duplicates_caption_that_is_a_prompt_is_left_out_and_its_keeper_stays(
     assert {tuple(row["alternates"]) for row in kept} == {(taken[0], taken[2])}
     assert report.counts["left_out.alternates"] == NUM_PICTURES + NUM_COPIES
     assert report.counts["dropped.contaminated_prompt"] == 1  # by its own caption
+
+
+def test_clip_finds_copies_where_its_cosine_is_asked_for(home: Path, tmp_path: Path) -> None:
+    models = {"image_text": load_pack("toy")["image_text"]}
+    annotate = tmp_path / "annotate"
+    config = AnnotateConfig(annotators=["hashes", "clip"])
+    run(AnnotateStage(config, {"ingest": ShardSet(home / "ingest")}, models, 0), annotate)
+    stage = make(
+        home, tmp_path / "out", models,
+        benchmarks=own_set(home), pdq_radius=-1, phash_radius=-1, clip_min_cosine=0.99,
+    )  # fmt: skip
+    stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
+    run(stage, tmp_path / "out")
+    judged = names(home, rows(tmp_path / "out"))
+    nearest = {name: (row["kind"], row["item"]) for name, row in judged.items() if row["kind"]}
+    assert nearest["copy2"] == ("clip", "02.png")
+    assert 0 < judged["copy2"]["distance"] < 0.01
+    assert {name for name in nearest if name.startswith("copy")} >= {"copy0", "copy1", "copy2"}
