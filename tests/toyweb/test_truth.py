@@ -86,7 +86,8 @@ def test_a_crop_and_a_mirrored_copy_are_no_pair_of_either():
 
 
 def test_leaks_are_judged_among_the_rows_that_were_compared():
-    truth = truth_of(*({"benchmark_key": key} for key in ("a", "", "b", "c", "")))
+    rows: list[dict[str, object]] = [{"benchmark_key": key} for key in ("a", "", "b", "c", "")]
+    truth = truth_of(*rows)
     score = leaks(truth, "benchmark_key", {0: True, 1: True, 2: False, 4: False})
     assert (score.num_true, score.num_found, score.num_right) == (2, 2, 1)
     assert (score.recall, score.precision) == (0.5, 0.5)
