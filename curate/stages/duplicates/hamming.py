@@ -40,7 +40,7 @@ _UNEVEN = 8  # chosen by us: so many times the average are the longest runs of f
 _CHECKED = 1 << 18  # pairs whose earlier bands are looked up at once; chosen by us: a few MB
 _NEIGHBOURS = 8
 """Chosen by us: comparisons of a hash in a run that stays heavy; 500,000 hashes in one run make at
-most 4 million pairs, 80 MB."""
+most 4 million pairs a band."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +80,8 @@ def pairs_in_band(
 ) -> InBand:
     """List the pairs within the radius that agree on this band and on none before it.
 
-    Over all bands of a scheme no pair comes twice. Which pairs of a heavy run are compared depends
-    on the hashes, not on their order, where they are distinct.
+    Over all bands of a scheme no pair comes twice. Which pairs of crowded runs are compared depends
+    on the hashes given, not on their order, where they are distinct.
 
     Args:
         hashes: uint64 [N] or [N, W]; equal ones are pairs like others, so collapse them first.
@@ -90,7 +90,7 @@ def pairs_in_band(
         max_run: hashes of equal value that are compared in full.
 
     Returns:
-        Row numbers of `hashes`. Memory: about 40 bytes a hash and 40 a pair that is found.
+        Row numbers of `hashes`. Memory: about 50 bytes a hash and 90 a pair that is found.
     """
     words = split_words(hashes)
     check_radius(radius, len(words) * WORD_BITS)
@@ -104,6 +104,8 @@ def pairs_in_band(
 
 def join(hashes: NDArray[np.uint64], radius: int, *, max_run: int = MAX_RUN) -> Joined:
     """Find all pairs within the radius, equal hashes collapsed first.
+
+    Memory: about 50 bytes a hash and 90 a pair that is found.
 
     Args:
         hashes: uint64 [N] (64 bits) or [N, W] (W words of 64 bits).
