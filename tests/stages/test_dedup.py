@@ -22,7 +22,7 @@ from curate.core.errors import ConfigError, StageError
 from curate.core.executor import InlineExecutor
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
-from curate.core.store import LocalStore
+from curate.core.store import LocalStore, open_store
 from curate.stages.dedup import DedupConfig, DedupStage
 from curate.stages.duplicates.thumbnails import measure_change
 
@@ -291,6 +291,20 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_files(tmp_path: P
                 num_kills += 1
         assert num_kills > 3
     assert snapshot(tmp_path / "killed" / "dedup") == snapshot(tmp_path / "straight" / "dedup")
+
+
+def test_an_object_store_holds_the_same_verdicts(tmp_path: Path) -> None:
+    samples = crowd(40)
+    write_inputs(tmp_path, samples, cut_shards(40, 2))
+    run(tmp_path, tmp_path / "dedup", bin_entries=300)
+    store = open_store("memory://test_dedup/dedup")
+    stage = DedupStage(
+        DedupConfig(bin_entries=300), open_inputs(tmp_path), {}, seed=0, own=ShardSet(store)
+    )
+    executor = InlineExecutor(EngineConfig(name="inline", retry_pause_s=0))
+    assert run_stage(stage, Output(store=store), executor, Listener()).quarantined == {}
+    found = {name: store.read(name) for name in tables(tmp_path / "dedup")}
+    assert found == tables(tmp_path / "dedup")
 
 
 def heavy(num: int) -> Samples:
