@@ -64,12 +64,12 @@ def test_the_nearest_entry_within_the_radius_is_the_hit(num_listed: int, radius:
 
 
 def test_hits_are_those_of_threatexchanges_index() -> None:
+    peer = pytest.importorskip("threatexchange.signal_type.pdq.pdq_index")
     rng = make_rng(3, "threatexchange")
     listed = rng.integers(0, 256, (20_000, 32), np.uint8)
     planted = near(listed[:500], rng.integers(0, 64, 500), "planted")
     queries = np.concatenate([planted, rng.integers(0, 256, (500, 32), np.uint8)])
-    theirs = pytest.importorskip("threatexchange.signal_type.pdq.pdq_index")
-    index = theirs.PDQIndex.build(
+    index = peer.PDQIndex.build(
         [(row.tobytes().hex(), number) for number, row in enumerate(listed)]
     )
     theirs = {
