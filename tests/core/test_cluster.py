@@ -117,7 +117,7 @@ class Cluster:
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0",
             "--scheduler-file", str(file),
         )  # fmt: skip
-        wait_for(file.exists)
+        wait_for(lambda: file.exists() and file.read_text().rstrip().endswith("}"))  # all written
         self._file = file
         self.add_worker()
         self.add_worker()
