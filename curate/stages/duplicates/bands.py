@@ -22,7 +22,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.stages.duplicates.words import WORD_BITS, Words, check_radius, split_words
+from curate.stages.duplicates.hash_words import WORD_BITS, Words, check_radius, split_words
 
 TYPICAL_HASHES = 1_000_000
 MAX_VALUE_BITS = 40

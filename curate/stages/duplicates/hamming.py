@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.stages.duplicates.bands import Band, bands
+from curate.stages.duplicates.hash_words import WORD_BITS, Words, check_radius, split_words
 from curate.stages.duplicates.pairs import Pairs, order_pairs
 from curate.stages.duplicates.runs import (
     Near,
@@ -31,7 +32,6 @@ from curate.stages.duplicates.runs import (
     sort_within_runs,
     telling_bits,
 )
-from curate.stages.duplicates.words import WORD_BITS, Words, check_radius, split_words
 
 MAX_RUN = 256
 """Chosen by us: a hash meets 128 others of its run on average, about 0.5 us a band; random hashes

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.stages.duplicates.words import WORD_BITS, Words
+from curate.stages.duplicates.hash_words import WORD_BITS, Words
 
 _BLOCK = 1 << 17  # hashes compared at once; chosen by us: temporaries stay in the caches
 _DRAWS = 8

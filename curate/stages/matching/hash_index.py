@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from curate.core.errors import DataError
 from curate.stages.duplicates.hamming import collapse_equal
-from curate.stages.duplicates.words import WORD_BITS, Words, check_radius, split_words
+from curate.stages.duplicates.hash_words import WORD_BITS, Words, check_radius, split_words
 from curate.stages.matching.slots import (
     BLOCK,
     SLOT_BITS,

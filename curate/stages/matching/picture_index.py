@@ -19,8 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.core.schema import OK
+from curate.stages.duplicates.hash_words import pdq_words
 from curate.stages.duplicates.thumbnails import measure_change
-from curate.stages.duplicates.words import pdq_words
 from curate.stages.matching.benchmark_pictures import NUM_FORMS, THUMBNAIL_BYTES
 from curate.stages.matching.cosine_search import search_cosine
 from curate.stages.matching.form_index import FormIndex

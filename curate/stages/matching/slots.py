@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.stages.duplicates.words import WORD_BITS, Words
+from curate.stages.duplicates.hash_words import WORD_BITS, Words
 
 SLOT_BITS = 16
 """Source: ThreatExchange's PDQ index, 16 slots of 16 bits; 17 probes a slot at radius 31."""

@@ -10,8 +10,8 @@ from curate.core.errors import ConfigError, DataError
 from curate.core.seed import make_rng
 from curate.stages.duplicates.bands import bands
 from curate.stages.duplicates.hamming import InBand, Joined, join, pairs_in_band
+from curate.stages.duplicates.hash_words import pdq_words
 from curate.stages.duplicates.pairs import Pairs
-from curate.stages.duplicates.words import pdq_words
 
 
 def brute_force(hashes: np.ndarray, radius: int) -> list[tuple[int, int, int]]:
