@@ -29,6 +29,7 @@ ever decoded, the others cost bytes."""
 
 _ORIENTATION_TAG = 0x0112  # Source: EXIF 2.32, table 4
 _TIFF_SIZE_TAGS = (0x0100, 0x0101)  # Source: TIFF 6.0, section 3: ImageWidth, ImageLength
+_UPRIGHT = 1
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _DCT_SCALE = 8  # libjpeg's largest reduction
 
@@ -47,6 +48,7 @@ class Header:
         mode: of the stored pixels, in PIL's names: "RGB", "P", "CMYK", "I;16", ...
         width, height: upright, in pixels.
         frames: of an animation; 1 for a still.
+        plain: it is shown as its pixels stand: no EXIF orientation turns it, no profile colours it.
     """
 
     format: str
@@ -54,6 +56,7 @@ class Header:
     width: int
     height: int
     frames: int
+    plain: bool
 
 
 def read_header(data: bytes, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> Header:
@@ -63,7 +66,8 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS, max_frames: int = MAX
         SampleError: "empty", "not_image", "too_large", "unsupported_format" or "too_many_frames".
     """
     image = open_image(data, max_pixels)
-    width, height = _upright_size(image, data)
+    orientation = _orientation(image, data)
+    width, height = _upright_size(image, orientation)
     mode = image.mode
     extension = FORMATS.get(image.format or "")
     if extension is None:
@@ -72,7 +76,14 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS, max_frames: int = MAX
         frames = _count_frames(image, data, max_frames)
     if frames > max_frames:
         raise SampleError("too_many_frames", f"more than {max_frames} frames")
-    return Header(format=extension, mode=mode, width=width, height=height, frames=frames)
+    return Header(
+        format=extension,
+        mode=mode,
+        width=width,
+        height=height,
+        frames=frames,
+        plain=orientation == _UPRIGHT and not image.info.get("icc_profile"),
+    )
 
 
 def verify_pixels(data: bytes, header: Header) -> None:
@@ -91,17 +102,21 @@ def verify_pixels(data: bytes, header: Header) -> None:
     load_rgb(image)
 
 
-def _upright_size(image: Image.Image, data: bytes) -> tuple[int, int]:
+def _orientation(image: Image.Image, data: bytes) -> object:
+    """Read EXIF's orientation, 1 to 8; broken files say other things, or nothing: upright."""
+    try:
+        with naming_faults("not_image"):
+            return _read_exif(image, data).get(_ORIENTATION_TAG, _UPRIGHT)
+    except SampleError:  # as in decoding
+        return _UPRIGHT
+
+
+def _upright_size(image: Image.Image, orientation: object) -> tuple[int, int]:
     """Give (width, height) as they are shown."""
     width, height = image.size
     if isinstance(image, TiffImageFile):  # some Pillows turn its size already
         width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIZE_TAGS)
-    try:
-        with naming_faults("not_image"):
-            turned = _read_exif(image, data).get(_ORIENTATION_TAG, 1) in _TURNED
-    except SampleError:  # broken EXIF: the pixels decide, as in decoding
-        turned = False
-    return (height, width) if turned else (width, height)
+    return (height, width) if orientation in _TURNED else (width, height)
 
 
 def _read_exif(image: Image.Image, data: bytes) -> Image.Exif:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.core.errors import SampleError
-from curate.core.image import decode_reduced, encode_image, resize_min_side
+from curate.core.image import decode_reduced, encode_image, min_side_size, resize_min_side
 from curate.core.image_header import Header, read_header, verify_pixels
 from curate.core.image_structure import ends_whole
+from curate.core.jpeg_shrink import shrink_jpeg
 from curate.sources.config import IngestConfig
 from curate.sources.table import RawSample
 
@@ -98,14 +99,13 @@ def _shrinks(header: Header, config: IngestConfig) -> bool:
 def _reduce(data: bytes, header: Header, config: IngestConfig) -> _Stored:
     if not _shrinks(header, config):
         return _Stored(data=data, format=header.format, width=header.width, height=header.height)
-    picture = decode_reduced(data, config.resize_px, header.width * header.height)
-    small = resize_min_side(picture, config.resize_px, header.height, header.width)
-    return _Stored(
-        data=encode_image(small, "jpeg", config.resize_quality, subsampling="4:2:0"),
-        format="jpg",
-        width=small.width,
-        height=small.height,
-    )
+    width, height = min_side_size(config.resize_px, header.height, header.width)
+    small = shrink_jpeg(data, header, config.resize_px, config.resize_quality)
+    if small is None:
+        picture = decode_reduced(data, config.resize_px, header.width * header.height)
+        resized = resize_min_side(picture, config.resize_px, header.height, header.width)
+        small = encode_image(resized, "jpeg", config.resize_quality, subsampling="4:2:0")
+    return _Stored(data=small, format="jpg", width=width, height=height)
 
 
 def _members(sample: RawSample, stored: _Stored) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ class IngestStage(Stage[IngestConfig]):
     """Write original bytes and a row for every sample, failed ones too."""
 
     name: ClassVar[str] = "ingest"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     source: Source
     tombstones: Tombstones
 

@@ -59,6 +59,12 @@ def test_exif_orientation_is_applied() -> None:
     assert decode_image(save(image, "JPEG", exif=exif)).size == (4, 8)
 
 
+def test_broken_exif_costs_nothing() -> None:
+    image = Image.new("RGB", (40, 20), "red")
+    data = save(image, "JPEG", exif=b"Exif\0\0NI*\0\x08\0\0\0")  # TIFF begins with II or MM
+    assert decode_image(data).size == (40, 20)
+
+
 def test_icc_profiles_are_converted_to_srgb() -> None:
     lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     pixels = np.asarray(decode_image(save(red(), icc_profile=lab_like)))
