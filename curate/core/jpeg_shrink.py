@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
+import simplejpeg
 
 from curate.core.image import REDUCING_GAP, min_side_size
 from curate.core.image_header import Header
@@ -35,9 +37,6 @@ def shrink_jpeg(data: bytes, header: Header, side_px: int, quality: int) -> byte
         A JPEG of `min_side_size`; None where PIL has to decide: another format, turned by EXIF, a
         colour profile, not three channels, damaged.
     """
-    import cv2
-    import simplejpeg
-
     if not (header.format == "jpg" and header.mode == "RGB" and header.plain):
         return None
     least = math.ceil(REDUCING_GAP * side_px)
@@ -57,8 +56,6 @@ def shrink_jpeg(data: bytes, header: Header, side_px: int, quality: int) -> byte
 
 def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     """Make uint8 [H, W, 3] smaller: blurred for the new size, then sampled by cubic splines."""
-    import cv2
-
     cv2.setNumThreads(1)  # a worker is a process of its own
     ratio = pixels.shape[1] / width
     if ratio > _MOST_BLURRED:
