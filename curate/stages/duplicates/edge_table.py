@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
 from curate.stages.duplicates.edges import Edges, Kind
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
 EDGE_SCHEMA = pa.schema(
     [
@@ -30,15 +34,16 @@ EDGE_SCHEMA = pa.schema(
 )
 HEAVY_SCHEMA = pa.schema(
     [
-        ("signal", pa.string()),  # phash or pdq
-        ("value", pa.uint64()),  # the pHash; null for runs of a band
-        ("samples", pa.int64()),  # of the pHash; hashes for runs of a band
+        ("signal", pa.string()),  # phash, pdq or semantic
+        ("value", pa.uint64()),  # the pHash; null for all others
+        ("samples", pa.int64()),  # of the pHash, or with more near embeddings than are kept
         ("looks", pa.int64()),  # different thumbnails, or heavy runs of a band
         ("leaders", pa.int64()),  # that stand for them
         ("skipped", pa.int64()),  # looks that no leader is near to, or pairs not compared
     ]
 )
-"""What was bounded: a row for each pHash with too many looks, one for each task with heavy runs."""
+"""What was bounded: a row for each pHash with too many looks, one for each task with heavy runs or
+crowded embeddings; what a row does not tell of is null."""
 
 
 def make_edges(
@@ -109,14 +114,20 @@ def read_heavy(own: ShardSet, names: Iterable[str]) -> pa.Table:
 
 
 def count_heavy(heavy: pa.Table) -> Counter[str]:
-    """Count what was bounded: pHashes, runs of bands, and what was left out of both."""
+    """Count what was bounded: pHashes, runs of bands, what was left out of both, and samples.
+
+    `crowded_samples` had more near embeddings than are kept; one counts in each of its cells.
+    """
     is_hash = heavy["value"].is_valid().to_numpy()
-    looks, skipped = heavy["looks"].to_numpy(), heavy["skipped"].to_numpy()
+    is_semantic = pc.equal(heavy["signal"], "semantic").to_numpy()
+    told = {name: heavy[name].fill_null(0).to_numpy() for name in ("samples", "looks", "skipped")}
+    looks, skipped = told["looks"], told["skipped"]
     return Counter(
         heavy_hashes=int(is_hash.sum()),
         heavy_runs=int(looks[~is_hash].sum()),
         skipped_looks=int(skipped[is_hash].sum()),
         skipped_comparisons=int(skipped[~is_hash].sum()),
+        crowded_samples=int(told["samples"][is_semantic].sum()),
     )
 
 

@@ -69,19 +69,25 @@ def plan_generations(
 def _find_known(
     stage: Stage[Any], inputs: Mapping[str, Mapping[str, str]]
 ) -> list[tuple[Generation, Task]]:
-    """Find the generations from 0 on whose shards are as they were."""
+    """Find the generations from 0 on whose shards are as they were.
+
+    One that was made anew took up the shards of all later ones. These are removed when the stage
+    ends, so after a run that was cut short they are still there and name shards a second time.
+    """
     found: list[tuple[Generation, Task]] = []
+    left = set(inputs)
     while True:
         generation = Generation(number=len(found), shards=())
         marker = find_marker(stage.own.store, generation.name)
         shards = marker.identity.params.get("shards", []) if marker else []
-        if marker is None or not all(shard in inputs for shard in shards):
+        if marker is None or not left.issuperset(shards):
             return found
         generation = Generation(number=len(found), shards=tuple(shards))
         task = _task(generation, inputs)
         if next(identify(stage, [task])).fingerprint != marker.fingerprint:
             return found
         found.append((generation, task))
+        left.difference_update(shards)
 
 
 def _task(generation: Generation, inputs: Mapping[str, Mapping[str, str]]) -> Task:
