@@ -1,23 +1,28 @@
 """Look hashes up in a list: every entry within a Hamming radius of a query, exactly.
 
-    entries -> equal ones collapsed -> short list: compare with all
-                                    -> long list: a table of the entries for each slot of 16 bits
+    entries, queries -> equal ones collapsed
+        short list, or many entries in the query's slots -> compare with all
+        else                                             -> a table of the entries for each slot
 
-A query within `radius` of an entry has a slot with few differing bits (`slot_radii`), so it is
-enough to look into the tables at the query's own slots and at their near values.
+A query within `radius` of an entry has a slot of 16 bits with few differing ones (`slot_radii`), so
+it is enough to look into the tables at the query's own slots and at their near values. Where a list
+is full of near hashes (a clip frame by frame, variants of one meme), their slots hold most of them,
+and all sixteen would bring them up: how many is counted first, query by query, and no query costs
+more than comparing it with all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.core.errors import DataError
-from curate.stages.duplicates.hamming import collapse_equal
 from curate.stages.duplicates.hash_words import WORD_BITS, Words, check_radius, split_words
+from curate.stages.matching.distinct import Distinct
 from curate.stages.matching.slots import (
     BLOCK,
     SLOT_BITS,
@@ -73,6 +78,14 @@ class _Near:
     entry: NDArray[np.int64]
     bits: NDArray[np.uint16]
 
+    def take(self, chosen: NDArray[np.integer | np.bool_]) -> _Near:
+        """Give some of the pairs, by place or by mask."""
+        return _Near(query=self.query[chosen], entry=self.entry[chosen], bits=self.bits[chosen])
+
+
+_Choose = Callable[[NDArray[np.uint16], int], _Near]
+"""Chooses entries for queries from all their distances [Q, D] and the radius."""
+
 
 class HashIndex:
     """Find the entries of a list near given hashes.
@@ -86,18 +99,13 @@ class HashIndex:
     """
 
     def __init__(self, hashes: NDArray[np.uint64]) -> None:
-        words = split_words(hashes)
-        first, self._rows = collapse_equal(words)
-        self._entries: Words = tuple(np.ascontiguousarray(word[self._rows]) for word in words)
-        number = np.empty(len(first), np.int64)
-        number[self._rows] = np.arange(len(self._rows))
-        self._members = Table.of(number[first], len(self._rows))
+        self._list = Distinct.of(split_words(hashes))
         self._slots: list[Table] | None = None
 
     @property
     def num_bits(self) -> int:
         """Give the bits of a hash."""
-        return len(self._entries) * WORD_BITS
+        return len(self._list.words) * WORD_BITS
 
     def within(self, queries: NDArray[np.uint64], radius: int) -> Matches:
         """List all entries within the radius of each query.
@@ -110,14 +118,21 @@ class HashIndex:
             ConfigError: the radius is out of range.
             DataError: queries of another type or length than the list's.
         """
-        parts = list(self._near(self._split(queries), radius))
-        query = np.concatenate([np.empty(0, np.int64), *(part.query for part in parts)])
-        entry = np.concatenate([np.empty(0, np.int64), *(part.entry for part in parts)])
-        bits = np.concatenate([np.empty(0, np.uint16), *(part.bits for part in parts)])
-        at, rows = self._members.look_up(entry)
-        order = np.lexsort((rows, query[at]))
-        at = at[order]
-        return Matches(query=query[at], entry=rows[order], distance=bits[at].astype(np.float32))
+        asked = Distinct.of(self._split(queries))
+        parts = list(self._near(asked.words, radius, _all_near))
+        near = _Near(
+            query=np.concatenate([np.empty(0, np.int64), *(part.query for part in parts)]),
+            entry=np.concatenate([np.empty(0, np.int64), *(part.entry for part in parts)]),
+            bits=np.concatenate([np.empty(0, np.uint16), *(part.bits for part in parts)]),
+        )
+        at, entry = self._list.expand(near.entry)
+        near = near.take(at)
+        at, query = asked.expand(near.query)
+        entry, bits = entry[at], near.bits[at]
+        order = np.argsort(query * len(self._list.places) + entry, kind="stable")
+        return Matches(
+            query=query[order], entry=entry[order], distance=bits[order].astype(np.float32)
+        )
 
     def nearest(self, queries: NDArray[np.uint64], radius: int) -> Nearest:
         """Give the nearest entry within the radius, of the query or of any of its forms.
@@ -132,16 +147,18 @@ class HashIndex:
             DataError: queries of another type or length than the list's.
         """
         num_forms = 1
-        if queries.ndim == (2 if len(self._entries) == 1 else 3):
+        if queries.ndim == (2 if len(self._list.words) == 1 else 3):
             num_forms = queries.shape[1]
             queries = queries.reshape(-1, *queries.shape[2:])
         if not num_forms:
             raise DataError("queries: must have at least one form, got none; give the hash itself")
+        asked = Distinct.of(self._split(queries))
         nothing = np.iinfo(np.int64).max
-        best = np.full(len(queries) // num_forms, nothing)  # distance and row as one number
-        for part in self._near(self._split(queries), radius):
-            found = (part.bits.astype(np.int64) << _ROW_BITS) | self._rows[part.entry]
-            np.minimum.at(best, part.query // num_forms, found)
+        best = np.full(len(asked), nothing)  # distance and row as one number
+        for part in self._near(asked.words, radius, _first_nearest):
+            found = (part.bits.astype(np.int64) << _ROW_BITS) | self._list.rows[part.entry]
+            np.minimum.at(best, part.query, found)
+        best = best[asked.places].reshape(-1, num_forms).min(axis=1)
         missing = best == nothing
         return Nearest(
             entry=np.where(missing, -1, best & ((1 << _ROW_BITS) - 1)),
@@ -150,52 +167,73 @@ class HashIndex:
 
     def _split(self, queries: NDArray[np.uint64]) -> Words:
         words = split_words(queries)
-        if len(words) != len(self._entries):
+        if len(words) != len(self._list.words):
             raise DataError(
                 f"queries: must be hashes of {self.num_bits} bits as in the list, "
                 f"got {len(words) * WORD_BITS}; hash both in one way"
             )
         return words
 
-    def _near(self, queries: Words, radius: int) -> Iterator[_Near]:
-        """Yield each near (query, distinct entry) once."""
+    def _near(self, queries: Words, radius: int, choose: _Choose) -> Iterator[_Near]:
+        """Yield near (query, distinct entry), each once; of a query all that `choose` wants."""
         check_radius(radius, self.num_bits)
-        num_entries = len(self._entries[0])
         num_probes = sum(len(near_masks(slot)) for slot in slot_radii(self.num_bits, radius))
-        looked_at = num_probes * (1 + num_entries / 2**SLOT_BITS)
-        if looked_at * _LOOKUP_COST > num_entries:
-            return self._compare_all(queries, radius)
-        return self._look_up(queries, radius, num_probes)
+        if self._costs_more(num_probes * (1 + len(self._list) / 2**SLOT_BITS)):
+            return self._compare_all(queries, radius, choose)
+        return self._look_up(queries, radius, num_probes, choose)
 
-    def _compare_all(self, queries: Words, radius: int) -> Iterator[_Near]:
-        """Compare two words of all and the others of those that are near so far."""
-        num_entries = len(self._entries[0])
-        step = max(1, _FLAT_BLOCK // max(1, num_entries))
+    def _costs_more(self, looks: Any) -> Any:
+        """Tell whether so many looks cost more than comparing with all; also of an array."""
+        return looks * _LOOKUP_COST > len(self._list)
+
+    def _compare_all(self, queries: Words, radius: int, choose: _Choose) -> Iterator[_Near]:
+        """Compare two words of all, and the others where a query is near an entry so far."""
+        entries, num_words = self._list.words, len(queries)
+        step = max(1, _FLAT_BLOCK // max(1, len(self._list)))
         for start in range(0, len(queries[0]), step):
             some = tuple(query[start : start + step] for query in queries)
-            bits = np.zeros((len(some[0]), num_entries), np.uint8)  # two words differ in 128 bits
-            for word in range(min(2, len(queries))):
-                bits += np.bitwise_count(some[word][:, None] ^ self._entries[word])
-            places = np.flatnonzero(bits <= radius)
-            query, entry = np.divmod(places, num_entries)
-            near = self._narrow(some, query, entry, radius, range(len(queries)))
-            yield replace(near, query=near.query + start)
+            bits = np.zeros((len(some[0]), len(self._list)), np.uint8)  # of two words: 128 at most
+            for word in range(min(2, num_words)):
+                bits += np.bitwise_count(some[word][:, None] ^ entries[word])
+            rows = np.flatnonzero(bits.min(axis=1, initial=radius + 1) <= radius)
+            whole = bits[rows].astype(np.uint16)  # [R, D]
+            for word in range(2, num_words):
+                whole += np.bitwise_count(some[word][rows][:, None] ^ entries[word])
+            if len(rows):
+                near = choose(whole, radius)
+                yield replace(near, query=rows[near.query] + start)
 
-    def _look_up(self, queries: Words, radius: int, num_probes: int) -> Iterator[_Near]:
-        if self._slots is None:
-            slots = range(self.num_bits // SLOT_BITS)
-            self._slots = [
-                Table.of(slot_values(self._entries, slot), 1 << SLOT_BITS) for slot in slots
-            ]
+    def _look_up(
+        self, queries: Words, radius: int, num_probes: int, choose: _Choose
+    ) -> Iterator[_Near]:
+        """Look into the tables, but for queries that they bring too many entries up for."""
+        slots, radii = self._tables(), slot_radii(self.num_bits, radius)
         step = max(1, BLOCK // num_probes)
         for start in range(0, len(queries[0]), step):
             some = tuple(query[start : start + step] for query in queries)
-            for slot, most in enumerate(slot_radii(self.num_bits, radius)):
-                masks = near_masks(most)
-                values = (slot_values(some, slot)[:, None] ^ masks).ravel()
-                for at, entry in self._slots[slot].look_up_in_blocks(values):
-                    near = self._verify(some, at // len(masks), entry, radius, slot)
+            spans = [
+                slots[slot].find(slot_values(some, slot)[:, None] ^ near_masks(most))
+                for slot, most in enumerate(radii)
+            ]
+            looks = num_probes + np.sum([span.counts.sum(axis=1) for span in spans], axis=0)
+            is_crowded = self._costs_more(looks)
+            crowded, rest = np.flatnonzero(is_crowded), np.flatnonzero(~is_crowded)
+            for near in self._compare_all(tuple(q[crowded] for q in some), radius, choose):
+                yield replace(near, query=crowded[near.query] + start)
+            for slot, span in enumerate(spans):
+                num_masks = span.counts.shape[1]
+                for at, entry in slots[slot].rows_in_blocks(span.take(rest)):
+                    near = self._verify(some, rest[at // num_masks], entry, radius, slot)
                     yield replace(near, query=near.query + start)
+
+    def _tables(self) -> list[Table]:
+        """Give a table for each slot; they are made when first needed."""
+        if self._slots is None:
+            self._slots = [
+                Table.of(slot_values(self._list.words, slot), 1 << SLOT_BITS)
+                for slot in range(self.num_bits // SLOT_BITS)
+            ]
+        return self._slots
 
     def _verify(
         self,
@@ -208,25 +246,28 @@ class HashIndex:
         """Keep the pairs within the radius that no earlier slot has brought up."""
         own = slot * SLOT_BITS // WORD_BITS  # agrees in part, so it drops least
         order = sorted(range(len(queries)), key=lambda word: word == own)
-        near = self._narrow(queries, query, entry, radius, order)
-        fresh = np.ones(len(near.query), np.bool_)
-        for earlier, most in enumerate(slot_radii(self.num_bits, radius)[:slot]):
-            one, other = slot_values(queries, earlier), slot_values(self._entries, earlier)
-            fresh &= np.bitwise_count(one[near.query] ^ other[near.entry]) > most
-        return _Near(query=near.query[fresh], entry=near.entry[fresh], bits=near.bits[fresh])
-
-    def _narrow(
-        self,
-        queries: Words,
-        query: NDArray[np.int64],
-        entry: NDArray[np.int64],
-        radius: int,
-        order: Iterable[int],
-    ) -> _Near:
-        """Compare word by word and drop what is too far apart already."""
         bits = np.zeros(len(query), np.uint16)
         for word in order:
-            bits = bits + np.bitwise_count(queries[word][query] ^ self._entries[word][entry])
+            bits = bits + np.bitwise_count(queries[word][query] ^ self._list.words[word][entry])
             near = np.flatnonzero(bits <= radius)
             query, entry, bits = query[near], entry[near], bits[near]
-        return _Near(query=query, entry=entry, bits=bits)
+        ones = tuple(word[query] for word in queries)
+        others = tuple(word[entry] for word in self._list.words)
+        fresh = np.ones(len(query), np.bool_)
+        for earlier, most in enumerate(slot_radii(self.num_bits, radius)[:slot]):
+            differing = slot_values(ones, earlier) ^ slot_values(others, earlier)
+            fresh &= np.bitwise_count(differing) > most
+        return _Near(query=query, entry=entry, bits=bits).take(fresh)
+
+
+def _all_near(bits: NDArray[np.uint16], radius: int) -> _Near:
+    """Choose all entries within the radius: bits [Q, D]."""
+    query, entry = np.nonzero(bits <= radius)
+    return _Near(query=query, entry=entry, bits=bits[query, entry])
+
+
+def _first_nearest(bits: NDArray[np.uint16], radius: int) -> _Near:
+    """Choose each query's nearest entry within the radius, the first of several: bits [Q, D]."""
+    query, entry = np.arange(len(bits)), bits.argmin(axis=1)
+    near = _Near(query=query, entry=entry, bits=bits[query, entry])
+    return near.take(near.bits <= radius)

@@ -49,6 +49,18 @@ def near_masks(most: int) -> NDArray[np.uint16]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """Say where in a table the rows of some values stand: int64, of any shape, both of one."""
+
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> Spans:
+        """Give those of some rows."""
+        return Spans(starts=self.starts[rows], counts=self.counts[rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """List the rows of every value.
 
@@ -66,25 +78,38 @@ class Table:
         counts = np.bincount(values, minlength=num_values)
         return cls(rows=np.argsort(values, kind="stable"), offsets=np.append(0, np.cumsum(counts)))
 
-    def look_up(self, values: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give all (place in `values`, row), by place, then by row."""
-        low = self.offsets[values]
-        counts = self.offsets[values + 1] - low
-        place = np.repeat(np.arange(len(values)), counts)
-        before = np.cumsum(counts) - counts
-        return place, self.rows[np.arange(len(place)) + np.repeat(low - before, counts)]
-
-    def look_up_in_blocks(
-        self, values: NDArray[np.integer]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield what `look_up` gives, at most a million or the rows of one value at a time."""
+    def find(self, values: NDArray[np.integer]) -> Spans:
+        """Find where the rows of each value stand."""
         wide = values.astype(np.int64)
-        total = np.cumsum(self.offsets[wide + 1] - self.offsets[wide])
-        if not len(total):
+        starts = self.offsets[wide]
+        return Spans(starts=starts, counts=self.offsets[wide + 1] - starts)
+
+    def look_up(self, values: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give all (place in `values`, row), by place, then by row: values [P]."""
+        return self._rows_in(self.find(values))
+
+    def rows_in_blocks(self, spans: Spans) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield all (place, row), at most a million or the rows of one place at a time.
+
+        Args:
+            spans: of `find`; places count through them row by row.
+        """
+        flat = Spans(starts=spans.starts.ravel(), counts=spans.counts.ravel())
+        filled = np.flatnonzero(flat.counts)
+        if not len(filled):
             return
+        flat = flat.take(filled)
+        total = np.cumsum(flat.counts)
         stops = np.searchsorted(total, np.arange(BLOCK, total[-1], BLOCK), side="right")
         start = 0
-        for stop in np.unique([*stops.tolist(), len(wide)]).tolist():
-            place, rows = self.look_up(wide[start:stop])
-            yield place + start, rows
+        for stop in np.unique([*stops.tolist(), len(filled)]).tolist():
+            some = np.arange(start, stop)
+            place, rows = self._rows_in(flat.take(some))
+            yield filled[start + place], rows
             start = stop
+
+    def _rows_in(self, spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        place = np.repeat(np.arange(len(spans.counts)), spans.counts)
+        before = np.cumsum(spans.counts) - spans.counts
+        within = np.arange(len(place)) + np.repeat(spans.starts - before, spans.counts)
+        return place, self.rows[within]
