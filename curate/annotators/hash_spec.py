@@ -5,6 +5,7 @@
            luminance 32 x 32 -> integer DCT -> phash
            luminance 8 x 9   -> dhash
            colour 8 x 8      -> thumbnail
+           colour 32 x 32    -> miniature
 
 All arithmetic is of integers (`core/resample.py` sums exactly too), so equal pictures hash equally
 on every machine. A change of any rule below is a new spec with a new name. Rules and bit order
@@ -26,6 +27,10 @@ SPEC = "lm1"
 THUMBNAIL_SIDE = 8
 """Cells a side; chosen by us: the grid of the 64-bit hashes. A cell averages 1/64 of the picture,
 so re-encoding and resizing move it by a few levels and a recoloured object by dozens."""
+
+MINIATURE_SIDE = 32
+"""Cells a side; chosen by us: the grid of the pHash. At 16 cells strangers of the toy web come
+as near to each other as cropped copies do, at 32 they do not (`stages/duplicates/windows.py`)."""
 
 _HASH_SIDE, _DCT_SIDE = 8, 32  # Source: imagehash 4.3, phash: hash_size 8, highfreq_factor 4
 _COLUMNS = _DCT_SIDE * (_HASH_SIDE + 1)  # the finest grid that 32, 9 and 8 columns divide
@@ -50,11 +55,13 @@ class PerceptualHashes:
         phash: 64 bits; the lowest frequency is the highest bit.
         dhash: 64 bits; the upper left pair of cells is the highest bit.
         thumbnail: uint8 [8, 8, 3], sRGB.
+        miniature: uint8 [32, 32, 3], sRGB.
     """
 
     phash: int
     dhash: int
     thumbnail: NDArray[np.uint8]
+    miniature: NDArray[np.uint8]
 
 
 def hash_picture(pixels: NDArray[np.uint8]) -> PerceptualHashes:
@@ -66,6 +73,7 @@ def hash_picture(pixels: NDArray[np.uint8]) -> PerceptualHashes:
         phash=hash_frequencies(_average(luma, _DCT_SIDE, _DCT_SIDE, one * _LUMA_ONE)),
         dhash=hash_differences(_average(luma, _HASH_SIDE, _HASH_SIDE + 1, one * _LUMA_ONE)),
         thumbnail=_average(sums, THUMBNAIL_SIDE, THUMBNAIL_SIDE, one),
+        miniature=_average(sums, MINIATURE_SIDE, MINIATURE_SIDE, one),
     )
 
 

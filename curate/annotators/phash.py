@@ -1,11 +1,13 @@
 """Measure perceptual hashes and a colour thumbnail, for near duplicates.
 
 The hashes see luminance alone; dedup joins within a radius and checks every pair by the thumbnail.
+The miniature is for copies that were cropped or framed: 3 KB a picture, measured if asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import imagehash
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.annotators.hash_spec import (
+    MINIATURE_SIDE,
     SPEC,
     THUMBNAIL_SIDE,
     PerceptualHashes,
@@ -31,17 +34,20 @@ class PerceptualHash:
         spec: "lm1" (`hash_spec.py`) hashes alike for ever; "imagehash" gives the installed
             library's own hashes, to compare with tables made by it (COYO's image_phash). Those move
             by a few bits between releases of Pillow. The thumbnail is lm1's in both.
+        miniatures: also measure miniature (bytes of uint8 [32, 32, 3], row by row).
     """
 
     name: str = "phash"
     roles: tuple[str, ...] = ()
-    columns: Mapping[str, pa.DataType] = {
-        "phash.phash": pa.uint64(),
-        "phash.dhash": pa.uint64(),
-        "phash.thumbnail": pa.binary(THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3),
-    }
 
-    def __init__(self, spec: str = SPEC) -> None:
+    def __init__(self, spec: str = SPEC, *, miniatures: bool = False) -> None:
+        self.columns: Mapping[str, pa.DataType] = {
+            "phash.phash": pa.uint64(),
+            "phash.dhash": pa.uint64(),
+            "phash.thumbnail": pa.binary(THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3),
+        }
+        if miniatures:
+            self.columns |= {"phash.miniature": pa.binary(MINIATURE_SIDE * MINIATURE_SIDE * 3)}
         self.metadata: Mapping[str, str] = {"spec": spec}
         if spec != SPEC:
             self.metadata |= {"imagehash": imagehash.__version__, "pillow": PIL.__version__}
@@ -53,11 +59,14 @@ class PerceptualHash:
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Hash every picture."""
         found = [self._hash(image) for image in batch.images]
-        return {
+        columns: dict[str, Column] = {
             "phash.phash": [hashes.phash for hashes in found],
             "phash.dhash": [hashes.dhash for hashes in found],
             "phash.thumbnail": [hashes.thumbnail.tobytes() for hashes in found],
         }
+        if "phash.miniature" in self.columns:
+            columns["phash.miniature"] = [hashes.miniature.tobytes() for hashes in found]
+        return columns
 
 
 def _by_lm1(image: Image.Image) -> PerceptualHashes:
@@ -67,10 +76,8 @@ def _by_lm1(image: Image.Image) -> PerceptualHashes:
 def _by_imagehash(image: Image.Image) -> PerceptualHashes:
     """Hash as imagehash does: `phash` and `dhash` with hash_size 8 of the canonical picture."""
     grey = image.convert("L")  # once for both hashes
-    return PerceptualHashes(
-        phash=_pack(imagehash.phash(grey)),
-        dhash=_pack(imagehash.dhash(grey)),
-        thumbnail=hash_picture(to_array(image)).thumbnail,
+    return replace(
+        _by_lm1(image), phash=_pack(imagehash.phash(grey)), dhash=_pack(imagehash.dhash(grey))
     )
 
 

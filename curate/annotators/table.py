@@ -68,6 +68,7 @@ class Options:
 
     Args:
         hash_spec: of phash.phash and phash.dhash, among HASH_SPECS.
+        miniatures: also measure phash.miniature, for cropped copies.
         pdq_dihedral: also measure pdq.dihedral, the hashes of turned and flipped pictures.
         text_embeddings: also measure text_embedding of every image-text model.
         precision: of image-text models: fp32, bf16 or fp16.
@@ -76,6 +77,7 @@ class Options:
     """
 
     hash_spec: str = HASH_SPECS[0]
+    miniatures: bool = False
     pdq_dihedral: bool = False
     text_embeddings: bool = False
     precision: Precision = "fp32"
@@ -182,7 +184,7 @@ def _hashes(models: Mapping[str, ModelRef], options: Options) -> Annotator:
 def _phash(models: Mapping[str, ModelRef], options: Options) -> Annotator:
     from curate.annotators.phash import PerceptualHash
 
-    return PerceptualHash(options.hash_spec)
+    return PerceptualHash(options.hash_spec, miniatures=options.miniatures)
 
 
 def _pdq(models: Mapping[str, ModelRef], options: Options) -> Annotator:

@@ -46,6 +46,7 @@ class AnnotateConfig:
             empty means all that the model pack can run.
         batch_size: pictures measured together; fewer where they are very large.
         hash_spec: rules of phash and dhash: "lm1", equal for ever, or "imagehash", the library's.
+        miniatures: also keep every picture at 32x32, 3 KB, so that dedup finds cropped copies.
         pdq_dihedral: also measure the PDQ hashes of turned and flipped pictures.
         text_embeddings: also write the captions' embeddings of every image-text model.
         precision: of image-text models: fp32; bf16 or fp16 where golden values allow it.
@@ -56,6 +57,7 @@ class AnnotateConfig:
     annotators: list[str] = field(default_factory=list[str])
     batch_size: int = 64
     hash_spec: str = HASH_SPECS[0]
+    miniatures: bool = False
     pdq_dihedral: bool = False
     text_embeddings: bool = False
     precision: str = "fp32"
@@ -85,6 +87,7 @@ class AnnotateConfig:
                 f"got {self.hash_spec!r}; fix the name"
             )
         self._check_used("phash", "hash_spec", is_set=self.hash_spec != HASH_SPECS[0])
+        self._check_used("phash", "miniatures", is_set=self.miniatures)
         self._check_used("pdq", "pdq_dihedral", is_set=self.pdq_dihedral)
 
     def _check_used(self, annotator: str, option: str, *, is_set: bool) -> None:
@@ -115,6 +118,7 @@ class AnnotateStage(MapStage[AnnotateConfig]):
             )
         options = Options(
             hash_spec=self.config.hash_spec,
+            miniatures=self.config.miniatures,
             pdq_dihedral=self.config.pdq_dihedral,
             text_embeddings=self.config.text_embeddings,
             precision=cast("Precision", self.config.precision),

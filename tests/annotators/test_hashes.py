@@ -89,7 +89,7 @@ def test_both_specs_give_the_same_thumbnail_and_near_hashes() -> None:
 
 def test_columns_hold_what_is_measured() -> None:
     for name, values in perceptual(make_picture()).items():
-        assert len(pa.array(values, PerceptualHash.columns[name])) == 1
+        assert len(pa.array(values, PerceptualHash().columns[name])) == 1
 
 
 def test_a_resized_jpeg_is_near_and_another_picture_is_far() -> None:

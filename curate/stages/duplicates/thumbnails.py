@@ -1,4 +1,4 @@
-"""Tell how much two pictures differ by their 8 x 8 colour thumbnails, in parts of their contrast.
+"""Tell how much two pictures differ by a few coloured cells of them, in parts of their contrast.
 
 A perceptual hash sees luminance alone and forgets how strong a picture is; the thumbnail tells a
 red circle from a blue one. Its levels are not compared as they are: another white balance, exposure
@@ -9,10 +9,11 @@ measured against the contrast of the two.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-CELLS = 64
 MOST_GAIN = 1.25
 """Ratio of two channels' strengths that is still taken for exposure; chosen by us: white balances
 of one scene lie within it; beyond, it counts as a change of colour."""
@@ -30,13 +31,13 @@ def measure_change(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[
     pictures give 0, and swapping the two changes nothing.
 
     Args:
-        one: [P, 192], 8 x 8 cells of 3 channels, row by row.
-        other: [P, 192].
+        one: [P, 3 K], K cells of 3 channels, row by row: 64 of thumbnails, 1024 of miniatures.
+        other: [P, 3 K].
 
     Returns:
         [P], float32, >= 0. Sums are of integers, so equal thumbnails give equal changes everywhere.
     """
-    x, y = _channels(one), _channels(other)  # [P, 3, 64]
+    x, y = _channels(one), _channels(other)  # [P, 3, K]
     xx, yy, xy = _products(x, x), _products(y, y), _products(x, y)  # [P, 3]
     gain = np.sqrt((yy + 1.0) / (xx + 1.0))  # a black channel has no gain of its own
     gain = np.clip(gain, 1 / MOST_GAIN, MOST_GAIN)
@@ -44,17 +45,20 @@ def measure_change(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[
     return np.sqrt(rest / np.sqrt(_contrast(x, xx) * _contrast(y, yy))).astype(np.float32)
 
 
-def _channels(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Lay the channels apart: [P, 192] -> [P, 3, 64]."""
-    return thumbnails.reshape(-1, CELLS, 3).transpose(0, 2, 1).astype(np.float32, order="C")
+def _channels(thumbnails: NDArray[np.uint8]) -> NDArray[Any]:
+    """Lay the channels apart: [P, 3 K] -> [P, 3, K], in a type that holds sums of products."""
+    num_cells = thumbnails.shape[1] // 3
+    holding = np.float32 if num_cells * 255**2 < 2**24 else np.float64
+    return thumbnails.reshape(-1, num_cells, 3).transpose(0, 2, 1).astype(holding, order="C")
 
 
-def _products(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sum products over the cells: [P, 3]; exact, since 64 * 255^2 is below 2^24."""
+def _products(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum products over the cells: [P, 3], exact."""
     return np.einsum("pck,pck->pc", x, y).astype(np.float64)
 
 
-def _contrast(x: NDArray[np.float32], xx: NDArray[np.float64]) -> NDArray[np.float64]:
+def _contrast(x: NDArray[Any], xx: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum squared deviations from each channel's mean: [P], at least that of `LEAST_CONTRAST`."""
+    num_cells = x.shape[2]
     sums = x.sum(axis=2, dtype=np.float64)
-    return (xx - sums**2 / CELLS).sum(axis=1) + 3 * CELLS * LEAST_CONTRAST**2
+    return (xx - sums**2 / num_cells).sum(axis=1) + 3 * num_cells * LEAST_CONTRAST**2
