@@ -2,8 +2,8 @@
 
     wave 1: which shards came together, and what they were measured with: `_generation-NNNN`
     wave 2: facts and hashes of some shards' kept samples, in bins: `_group-GGG-NNNNN`
-    wave 3: a bin of equal bytes, pixels, pHashes and PDQ hashes: `_same-GGG-NNNNN`
-    wave 4: some bands of a bin of pHashes or PDQ hashes, near pairs verified: `_near-GGG-NNNNN`
+    wave 3: a bin of equal bytes, pixels, hashes and miniatures: `_same-GGG-NNNNN`
+    wave 4: some bands of a bin of near hashes, pairs verified: `_near-GGG-NNNNN`
     3 waves: embeddings, if asked: cells, rows of each cell, pairs (`duplicates/semantic.py`)
     wave 5: all edges -> stars around keepers, one row group per shard: `_clusters`
     wave 6: a shard's verdicts and its own row group -> one verdict table per shard
@@ -71,7 +71,7 @@ class DedupStage(Stage[DedupConfig]):
     """Cluster duplicates over all shards; keep one sample of each cluster."""
 
     name: ClassVar[str] = "dedup"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes: ClassVar[tuple[str, str] | None] = ("filter", "kept")
 
     def waves(self) -> Iterator[Sequence[Task]]:
@@ -108,7 +108,7 @@ class DedupStage(Stage[DedupConfig]):
         """Yield the waves of equal and near hashes; give the tasks with edges by generation."""
         same = layout.same_tasks(self._digests(groups))
         yield _flat(same)
-        near = layout.near_tasks(same, self._digests(_flat(same)))
+        near = layout.near_tasks(same, self._digests([*groups, *_flat(same)]))
         yield _flat(near)
         return [[*some, *others] for some, others in zip(same, near, strict=True)]
 

@@ -1,7 +1,7 @@
 """Tell whether a picture is a window of another: lay the miniatures over each other and compare.
 
     near hashes name the window -> its 8 x 8 cells against the part's: most strangers end here
-    -> the window's ends moved by 3 %, rows first, then columns -> the least change of 32 x 32 cells
+    -> its ends moved by 3 %, then by 1.5 %, rows and columns in turn -> the least change of 32 x 32
 
 The window that a hash stands for is near the true one, not it: a copy may have lost anything from
 4 to 10 % of a side. Windows are sampled in whole numbers, so changes are equal everywhere.
@@ -9,86 +9,119 @@ The window that a hash stands for is near the true one, not it: a copy may have 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.stages.duplicates.thumbnails import measure_change
-from curate.stages.duplicates.windows import SIDE, WINDOWS, Span, Window, sample_span
+from curate.stages.duplicates.windows import SIDE, WINDOWS, Span, sample_span
 
-LOOSE_CHANGE = 0.5
-"""Of 8 x 8 cells and a window that was not moved. Chosen by us: crops of the toy web stay below
-.31, as 1 in 500 pairs of strangers with near windows does."""
+STRANGERS = 9.0
+"""The change of those that are not compared in full."""
 
-_MOVES = (-0.03, 0.0, 0.03)  # half of what a window may be off; chosen by us
+# Of 8 x 8 cells and a window that was not moved. Chosen by us: of copies of real pictures and of
+# the toy web 98 % are below (of those with a border 90 %), of strangers with near windows 1 in 60.
+_LOOSE_CHANGE = 0.5
+_STEP = 0.015  # of a side; chosen by us: half a cell
+_MOVES = (2, 1)  # steps that an end is moved by, then again from the best; chosen by us
 _COARSE = 8
 _SHARE = 256  # shares are of it; 255 * 256 * 256 is below 2**24, so float32 holds all sums exactly
-_AT_ONCE = 256  # pairs; chosen by us: 40 MB
+_AT_ONCE = 256  # pairs; chosen by us: 20 MB
 
 Cells = NDArray[np.uint8]
 """[P, N, N, 3]."""
 
 
-def measure_crop(whole: Cells, part: Cells, form: int) -> NDArray[np.float32]:
+def measure_crop(part: Cells, whole: Cells, form: int) -> NDArray[np.float32]:
     """Measure how much pictures differ from a window of others, at best.
 
     Args:
-        whole: [P, 32, 32, 3], miniatures that the window is cut out of.
-        part: [P, 32, 32, 3].
-        form: number of the window in WINDOWS.
+        part: [P, 32, 32, 3], miniatures.
+        whole: [P, 32, 32, 3], that the window is cut out of.
+        form: number of the window in WINDOWS; 0 is all of it, then either may be the part.
 
     Returns:
-        [P], float32: `measure_change` of 32 x 32 cells, of the best of the windows near to it; 9
-        where 8 x 8 cells already differ by more than LOOSE_CHANGE.
+        [P], float32: `measure_change` of 32 x 32 cells, of the best of the windows near to it;
+        STRANGERS where 8 x 8 cells of the window itself differ too much.
     """
+    changes = _measure_one_way(part, whole, form)
+    return changes if form else np.minimum(changes, _measure_one_way(whole, part, form))
+
+
+def _measure_one_way(part: Cells, whole: Cells, form: int) -> NDArray[np.float32]:
     window = WINDOWS[form]
-    changes = np.full(len(whole), 9, np.float32)
-    coarse = _cut(
-        _cut(whole, _shares(window.rows, _COARSE), 1), _shares(window.columns, _COARSE), 2
-    )
-    close = np.flatnonzero(_compare(coarse, _shrink(part)) <= np.float32(LOOSE_CHANGE))
+    shares = _shares(window.rows, _COARSE), _shares(window.columns, _COARSE)
+    all_of = _shares((0.0, 1.0), _COARSE)
+    coarse = _compare(_cut_all(whole, *shares), _cut_all(part, all_of, all_of))
+    changes = np.full(len(part), STRANGERS, np.float32)
+    close = np.flatnonzero(coarse <= np.float32(_LOOSE_CHANGE))
     for low in range(0, len(close), _AT_ONCE):
         some = close[low : low + _AT_ONCE]
-        changes[some] = _least_change(whole[some], part[some], window)
+        changes[some] = _least_change(part[some], whole[some], form)
     return changes
 
 
-def _least_change(whole: Cells, part: Cells, window: Window) -> NDArray[np.float32]:
-    """Move the window's top and bottom, then, at the best of these, its left and right."""
-    columns = _shares(window.columns, SIDE)
-    by_rows = [_cut(whole, _shares(rows, SIDE), 1) for rows in _near_spans(window.rows)]
-    changes = np.stack([_compare(_cut(cut, columns, 2), part) for cut in by_rows])
-    best = changes.argmin(axis=0)
-    cut = np.stack(by_rows)[best, np.arange(len(whole))]
-    moved = [
-        _compare(_cut(cut, _shares(span, SIDE), 2), part) for span in _near_spans(window.columns)
-    ]
-    return np.min([changes.min(axis=0), *moved], axis=0)
-
-
-def _near_spans(span: Span) -> Sequence[Span]:
-    """List the spans whose ends lie near to a span's; ends at the picture's edge may move in."""
-    low, high = span
-    spans = ((max(0.0, low + first), min(1.0, high + last)) for first in _MOVES for last in _MOVES)
-    return list(dict.fromkeys(spans))
+def _least_change(part: Cells, whole: Cells, form: int) -> NDArray[np.float32]:
+    """Move the window's top and bottom, then its left and right, twice; keep what fits best."""
+    pairs = np.arange(len(part))
+    shares = tuple(_moved_shares(span) for span in WINDOWS[form])
+    ends = np.full((2, 2, len(part)), sum(_MOVES))  # of rows and columns: moves of both ends
+    least = np.full(len(part), np.inf, np.float32)
+    for step in _MOVES:
+        for axis in (0, 1):
+            other = _cut_each(whole, shares[1 - axis][tuple(ends[1 - axis])], 2 - axis)
+            start = ends[axis].copy()
+            for move in np.ndindex(3, 3):
+                moved = start + (np.array(move)[:, None] - 1) * step
+                changes = _compare(_cut_each(other, shares[axis][tuple(moved)], axis + 1), part)
+                better = pairs[changes < least]
+                least[better] = changes[better]
+                ends[axis][:, better] = moved[:, better]
+    return least
 
 
 def _compare(one: Cells, other: Cells) -> NDArray[np.float32]:
     return measure_change(one.reshape(len(one), -1), other.reshape(len(other), -1))
 
 
-def _shrink(cells: Cells) -> Cells:
-    """Average 32 x 32 cells to 8 x 8."""
-    whole = _shares((0.0, 1.0), _COARSE)
-    return _cut(_cut(cells, whole, 1), whole, 2)
+def _cut_all(cells: Cells, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Cells:
+    """Sample pictures alike: [P, H, W, 3], [N, H], [N, W] -> [P, N, N, 3]."""
+    num_pairs = len(cells)
+    by_rows = _cut_each(cells, np.broadcast_to(rows, (num_pairs, *rows.shape)), 1)
+    return _cut_each(by_rows, np.broadcast_to(columns, (num_pairs, *columns.shape)), 2)
 
 
-def _cut(cells: Cells, shares: NDArray[np.float32], axis: int) -> Cells:
-    """Sample one axis of [P, H, W, 3]: [N, H] or [N, W] shares of its cells; rounded half up."""
-    moved = np.moveaxis(cells, axis, -1).astype(np.float32) @ shares.T
-    return np.moveaxis(((moved + _SHARE // 2) // _SHARE).astype(np.uint8), -1, axis)
+def _cut_each(cells: Cells, shares: NDArray[np.float32], axis: int) -> Cells:
+    """Sample one axis of each picture; rounded half up.
+
+    Args:
+        cells: [P, H, W, 3].
+        shares: [P, N, H] or [P, N, W].
+        axis: 1 of rows, 2 of columns.
+    """
+    values = cells.astype(np.float32)
+    if axis == 1:
+        num_pairs, height, width, _ = values.shape
+        cut = shares @ values.reshape(num_pairs, height, width * 3)
+        cut = cut.reshape(num_pairs, -1, width, 3)
+    else:
+        cut = shares[:, None] @ values  # [P, 1, N, W] @ [P, H, W, 3]
+    return ((cut + _SHARE // 2) // _SHARE).astype(np.uint8)
+
+
+@cache
+def _moved_shares(span: Span) -> NDArray[np.float32]:
+    """Give the shares of a span for all moves of its ends: [M, M, 32, 32]."""
+    most = sum(_MOVES)
+    moves = (np.arange(-most, most + 1) * _STEP).tolist()
+    low, high = span
+    return np.stack(
+        [
+            np.stack([_shares((max(0.0, low + a), min(1.0, high + b)), SIDE) for b in moves])
+            for a in moves
+        ]
+    )
 
 
 @cache
@@ -99,6 +132,5 @@ def _shares(span: Span, num_cells: int) -> NDArray[np.float32]:
     """
     sampled = sample_span(span).reshape(num_cells, SIDE // num_cells, SIDE).mean(axis=1)
     shares = np.floor(sampled * _SHARE)
-    short = _SHARE - shares.sum(axis=1)
-    shares[np.arange(num_cells), sampled.argmax(axis=1)] += short
+    shares[np.arange(num_cells), sampled.argmax(axis=1)] += _SHARE - shares.sum(axis=1)
     return shares.astype(np.float32)

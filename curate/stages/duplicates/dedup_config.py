@@ -29,6 +29,12 @@ class DedupConfig:
         pdq_min_quality: PDQ hashes of less are not compared, 0..100. Source: the same: 49 and
             less is to be discarded.
         pdq_dihedral: also find turned and flipped copies; needs annotate.pdq_dihedral=true.
+        pdq_change: largest change between two 32x32 miniatures, turned alike, that still verifies a
+            PDQ pair; 0 takes every pair, as PDQ's own tools do. Needs annotate.miniatures=true.
+        crop_radius: bits in which the pHash of a picture and that of a window of another may
+            differ, 1..8; -1 does not look for cropped and framed copies. Needs
+            annotate.miniatures=true.
+        crop_change: largest change between the miniatures of the two.
         semantic_min_cosine: of two embeddings, 0..1, larger is stricter; 0 leaves them out. It is
             1 - eps of SemDeDup and NeMo Curator.
         semantic_column: of annotate, with embeddings of L2 norm 1.
@@ -58,6 +64,9 @@ class DedupConfig:
     pdq_radius: int = OFF
     pdq_min_quality: int = 50
     pdq_dihedral: bool = False
+    pdq_change: float = 0.0
+    crop_radius: int = OFF
+    crop_change: float = 0.3
     semantic_min_cosine: float = 0.0
     semantic_column: str = "clip.image_embedding"
     semantic_rule: str = STAR
@@ -74,7 +83,14 @@ class DedupConfig:
     def __post_init__(self) -> None:
         self._check("phash_radius", OFF, 8, "larger radii join strangers")
         self._check("pdq_radius", OFF, 31, "larger radii join strangers")
-        self._check("thumbnail_change", 0, 2, "lower it")
+        self._check("crop_radius", OFF, 8, "larger radii join strangers")
+        if self.crop_radius == 0:
+            raise ConfigError(
+                "dedup.crop_radius: must be -1 or in [1, 8], got 0; windows are never cut exactly, "
+                "raise it"
+            )
+        for name in ("thumbnail_change", "pdq_change", "crop_change"):
+            self._check(name, 0, 2, "lower it")
         self._check("pdq_min_quality", 0, 100, "lower it")
         self._check("semantic_min_cosine", 0, 1, "it is a cosine, 1 - eps")
         self._check("semantic_nearest", 1, 16, "lower it")
@@ -95,10 +111,11 @@ class DedupConfig:
                 f"dedup.semantic_rule: {self.semantic_rule} needs dedup.semantic_min_cosine, "
                 "got 0; set it"
             )
-        if self.pdq_dihedral and self.pdq_radius == OFF:
-            raise ConfigError(
-                "dedup.pdq_dihedral: needs dedup.pdq_radius, got -1; set pdq_radius=31"
-            )
+        for name in ("pdq_dihedral", "pdq_change"):
+            if getattr(self, name) and self.pdq_radius == OFF:
+                raise ConfigError(
+                    f"dedup.{name}: needs dedup.pdq_radius, got -1; set pdq_radius=31"
+                )
         self.policy()
 
     def policy(self) -> KeeperPolicy:
@@ -121,9 +138,16 @@ class DedupConfig:
             names += ["pdq.hash", "pdq.quality"]
         if self.pdq_dihedral:
             names += ["pdq.dihedral"]
+        if self.needs_miniatures:
+            names += ["phash.miniature"]
         if self.semantic_min_cosine:
             names += [self.semantic_column]
         return names
+
+    @property
+    def needs_miniatures(self) -> bool:
+        """Tell whether any signal lays miniatures over each other."""
+        return self.crop_radius != OFF or self.pdq_change > 0
 
     def _check(self, name: str, low: float, high: float, remedy: str) -> None:
         """Refuse a value out of its range."""

@@ -24,11 +24,12 @@ class Kind(IntEnum):
     LOOK = 2  # equal perceptual hash; of pHash also a thumbnail equal or near to its leader's
     NEAR = 3  # pHashes within the radius
     PDQ = 4  # PDQ hashes within the radius
-    SEMANTIC = 5  # embeddings of at least the cosine
+    CROPPED = 5  # one is a window of the other, by pHashes and miniatures
+    SEMANTIC = 6  # embeddings of at least the cosine
 
 
 EQUALITIES = (Kind.EXACT, Kind.PIXELS, Kind.LOOK)
-KIND_NAMES = ("exact", "pixels", "near", "near", "pdq", "semantic")
+KIND_NAMES = ("exact", "pixels", "near", "near", "pdq", "cropped", "semantic")
 """How tables spell a `Kind`: equal hashes are near ones at a distance of 0 bits."""
 
 

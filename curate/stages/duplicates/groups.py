@@ -6,6 +6,8 @@
         NAME.pixels.arrow   sha256 of the canonical pixels, row
         NAME.phash.arrow    pHash, row, thumbnail
         NAME.pdq.arrow      PDQ hash, row, hashes of the turned picture
+        NAME.window.arrow   digest of the miniature, row, pHashes of its windows
+        NAME.miniatures     3,072 bytes a row
 
 Each Arrow file is cut into bins by value. Row numbers are dedup's own: they name a sample in all
 of its helper tables.
@@ -28,10 +30,11 @@ from curate.core.manifest import Task
 from curate.core.schema import KEY
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
-from curate.stages.duplicates.dedup_config import DedupConfig
+from curate.stages.duplicates.dedup_config import OFF, DedupConfig
 from curate.stages.duplicates.looks import THUMBNAIL_BYTES
-from curate.stages.duplicates.near import FORMS
+from curate.stages.duplicates.miniatures import SUFFIX, write_miniatures
 from curate.stages.duplicates.shuffle import BinWriter, bins_of, fixed_bytes, fixed_column
+from curate.stages.duplicates.signals import PDQ_FORMS
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 DIGEST_BYTES = 32
@@ -39,6 +42,7 @@ _SIZE = ("width", "height")
 EQUALITIES: Mapping[str, str] = {"bytes": "sha256", "pixels": "hashes.sha256_pixels"}
 """Kind of entry -> the column whose equal values are equal pictures."""
 
+_MINIATURE = "phash.miniature"
 _DIGEST_ENTRY = pa.schema([("value", pa.binary(DIGEST_BYTES)), ("row", pa.int64())])
 _PHASH_ENTRY = pa.schema(
     [("value", pa.uint64()), ("row", pa.int64()), ("thumbnail", pa.binary(THUMBNAIL_BYTES))]
@@ -63,7 +67,8 @@ def write_group(sources: Sources, config: DedupConfig, task: Task, place: Place)
     rows = np.arange(first_row, first_row + len(kept))
     facts = [KEY, "shard", *_fact_columns(config)]
     pq.write_table(kept.select(facts), place.out / f"{name}.parquet", compression="zstd")
-    for kind, entries in _entries_of(kept, rows, config):
+    windows = _write_miniatures(sources, task, place) if config.needs_miniatures else None
+    for kind, entries in _entries_of(kept, rows, config, windows):
         values = fixed_words(entries["value"])
         with BinWriter(place.out / f"{name}.{kind}.arrow", entries.schema) as writer:
             writer.write(entries, bins_of(values, num_bins), num_bins)
@@ -134,7 +139,7 @@ def _read_kept(sources: Sources, config: DedupConfig, shard: str) -> pa.Table:
     keys = _kept_keys(sources, shard)
     facts = [name for name in _fact_columns(config) if name != "num_pixels"]
     measured = {*config.columns(), *(name for name in facts if "." in name)}
-    measured.discard(config.semantic_column)
+    measured -= {config.semantic_column, _MINIATURE}
     told = {"sha256", *_SIZE, *(name for name in facts if "." not in name)}
     columns = {KEY: keys, "shard": pa.array([shard] * len(keys), pa.string())}
     for tables, names in ((sources.measured, measured), (sources.ingested, told)):
@@ -145,7 +150,10 @@ def _read_kept(sources: Sources, config: DedupConfig, shard: str) -> pa.Table:
 
 
 def _entries_of(
-    kept: pa.Table, rows: NDArray[np.int64], config: DedupConfig
+    kept: pa.Table,
+    rows: NDArray[np.int64],
+    config: DedupConfig,
+    windows: pa.RecordBatch | None,
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Yield (kind, entries with `value` and `row`) of the samples that have a value."""
     for kind, column in EQUALITIES.items():
@@ -161,6 +169,20 @@ def _entries_of(
         yield "phash", pa.record_batch(columns, schema=_PHASH_ENTRY)
     if "pdq.hash" in kept.column_names:
         yield "pdq", _pdq_entries(kept, rows, config)
+    if windows is not None and config.crop_radius != OFF:
+        yield "window", windows
+
+
+def _write_miniatures(sources: Sources, task: Task, place: Place) -> pa.RecordBatch:
+    """Write the miniatures shard by shard; give the entries of all."""
+    row = task.params["first_row"]
+    parts: list[pa.RecordBatch] = []
+    with (place.out / f"{task.shard}.{SUFFIX}").open("wb") as stream:
+        for shard in task.params["shards"]:
+            column = _array(read_column(sources, shard, _MINIATURE)["value"])
+            parts.append(write_miniatures(column, row, stream))
+            row += len(column)
+    return pa.concat_batches(parts)
 
 
 def _from_hex(column: pa.Array) -> NDArray[np.uint8]:
@@ -179,12 +201,12 @@ def _pdq_entries(kept: pa.Table, rows: NDArray[np.int64], config: DedupConfig) -
     if config.pdq_dihedral:
         forms = _array(some["pdq.dihedral"])
         joined = [b"".join(turned or ()) for turned in forms.to_pylist()]
-        if any(len(turned) != FORMS * DIGEST_BYTES for turned in joined):
+        if any(len(turned) != PDQ_FORMS * DIGEST_BYTES for turned in joined):
             raise StageError(
                 "dedup.pdq_dihedral: needs all eight hashes of column pdq.dihedral, got fewer; "
                 "run annotate again with annotate.pdq_dihedral=true"
             )
-        columns["forms"] = pa.array(joined, pa.binary(FORMS * DIGEST_BYTES))
+        columns["forms"] = pa.array(joined, pa.binary(PDQ_FORMS * DIGEST_BYTES))
     return pa.record_batch(columns)
 
 

@@ -16,16 +16,21 @@ from typing import Any
 from curate.core.manifest import Task
 from curate.stages.duplicates.dedup_config import OFF, DedupConfig
 from curate.stages.duplicates.generations import Generation, digest_of
-from curate.stages.duplicates.near import FORMS
 from curate.stages.duplicates.shuffle import count_bins
-from curate.stages.duplicates.signals import SIGNAL_BITS, find_signal
+from curate.stages.duplicates.signals import (
+    FORMED_SIGNALS,
+    SIGNAL_BITS,
+    count_forms,
+    find_signal,
+    radius_of,
+)
 
 GROUP, SAME, NEAR = "_group-", "_same-", "_near-"
 
 # Memory of one sample in values of 75 bytes. Measured (benchmarks/dedup.py): up to 1.3 KB while a
 # group is read, less in a bin of equal values; a PDQ hash has 40 bytes, held twice as the others.
 _SAME_ENTRIES = 18
-_PDQ_ENTRIES = 2
+_HASH_ENTRIES = {"phash": 1, "pdq": 2, "window": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,20 +125,27 @@ class Layout:
 
         Args:
             same: tasks of the wave before, of each generation.
-            digests: of what each of them wrote.
+            digests: of what each of them and each group wrote.
         """
         planned: list[list[Task]] = []
         for number in range(len(self.generations)):
             old = [task.shard for tasks in same[:number] for task in tasks]
             names = old + [task.shard for task in same[number]]
-            inputs = sum_digests(digests, names)
+            groups = [group for group in self.groups if group.generation <= number]
+            read = [*names, *(group.name for group in groups if self._config.needs_miniatures)]
+            inputs = sum_digests(digests, read)
             parts = [part for name in SIGNAL_BITS for part in self._near_parts(name, number)]
             planned.append(
                 [
                     Task(
                         shard=f"{NEAR}{number:03d}-{place:05d}",
                         inputs=inputs,
-                        params={**part, "names": names, "num_old": len(old)},
+                        params={
+                            **part,
+                            "names": names,
+                            "num_old": len(old),
+                            "groups": [(group.name, group.first_row) for group in groups],
+                        },
                     )
                     for place, part in enumerate(parts)
                 ]
@@ -185,16 +197,14 @@ class Layout:
         return count_bins(self._near_entries(name, number), self._config.bin_entries)
 
     def _near_entries(self, name: str, number: int) -> int:
-        total = self.first_rows[number + 1]
-        if name == "phash":
-            return total
-        return total * _PDQ_ENTRIES * (FORMS if self._config.pdq_dihedral else 1)
+        return self.first_rows[number + 1] * _HASH_ENTRIES[name] * count_forms(self._config, name)
 
     def _same_entries(self) -> int:
-        config = self._config
-        if config.pdq_radius == OFF:
-            return _SAME_ENTRIES
-        return _SAME_ENTRIES + _PDQ_ENTRIES * (1 + (FORMS if config.pdq_dihedral else 0))
+        return _SAME_ENTRIES + sum(
+            _HASH_ENTRIES[name] * (1 + count_forms(self._config, name))
+            for name in FORMED_SIGNALS
+            if radius_of(self._config, name) != OFF
+        )
 
 
 def cut_groups(

@@ -19,6 +19,10 @@ from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.generations import Generation
 from curate.stages.duplicates.keepers import check_measured
 
+_OPTIONS = {
+    "pdq.dihedral": "; set annotate.pdq_dihedral=true",
+    "phash.miniature": "; set annotate.miniatures=true",
+}
 _FACTS = ("spec", "digest", "kind", "precision")  # of annotate.NAME.* in a table's metadata
 
 
@@ -53,7 +57,7 @@ def write_generation(
 def _check_columns(config: DedupConfig, schema: pa.Schema) -> None:
     missing = sorted(set(config.columns()) - set(schema.names))
     if missing:
-        option = "; set annotate.pdq_dihedral=true" if missing[0] == "pdq.dihedral" else ""
+        option = _OPTIONS.get(missing[0], "")
         annotators = dict.fromkeys(name.partition(".")[0] for name in config.columns())
         raise StageError(
             f"dedup: needs column {missing[0]}, which was not measured; "

@@ -1,8 +1,8 @@
-"""Find near hashes among the entries of one bin, band by band, and verify them by thumbnails.
+"""Find near hashes among the entries of one bin, band by band, and verify them.
 
 entries of the bin (old, new) -> runs that hold a new one -> pairs within the radius, each once
-phash: pairs -> looks of both pHashes, read by position -> thumbnails agree -> edges
-pdq:   pairs -> edges, the smallest distance of those of turned copies
+phash:       pairs -> looks of both pHashes, read by position -> thumbnails agree -> edges
+pdq, window: pairs -> one end is a picture as it is -> miniatures agree -> edges (`forms.py`)
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from curate.core.manifest import Task
 from curate.core.shard import ShardSet
 from curate.core.stage import Place
 from curate.stages.duplicates.bands import Band
+from curate.stages.duplicates.cropped import measure_crop
 from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.edge_table import EDGE_SCHEMA, HEAVY_SCHEMA, make_edges, write_edges
 from curate.stages.duplicates.edges import Kind
+from curate.stages.duplicates.forms import edges_of_forms, split_forms, verify_forms
 from curate.stages.duplicates.hamming import pairs_in_band
 from curate.stages.duplicates.looks import RECORD, expand_pairs, find_near_thumbnails
 from curate.stages.duplicates.shuffle import Part, bins_of, fixed_bytes, read_part
 from curate.stages.duplicates.signals import find_signal
+from curate.stages.duplicates.turned import measure_turned
 
 PHASH_ENTRY = pa.schema([("hash", pa.uint64()), ("place", pa.int64())])
-PDQ_ENTRY = pa.schema([("hash", pa.binary(32)), ("place", pa.int64())])
-FORMS = 8  # of a picture: itself, turned and flipped
 
 _COUNT_BITS, _POSITION_BITS = 8, 32  # of a place; the rest is the number of the file
 _COUNT, _POSITION = (1 << _COUNT_BITS) - 1, (1 << _POSITION_BITS) - 1
@@ -40,7 +41,7 @@ class Entries:
 
     Args:
         hashes: uint64 [N] or [N, 4].
-        places: [N], int64: of looks, or row * 8 + form.
+        places: [N], int64: of looks, or of forms.
         fresh: [N], whether they are of the newest generation.
     """
 
@@ -88,13 +89,14 @@ def write_near(own: ShardSet, config: DedupConfig, task: Task, place: Place) -> 
             num_bands=len(signal.bands),
         )  # fmt: skip
         entries = read_entries(own, files, params["num_old"], part, band)
+        entries = take_compared(entries, band, are_replaced=name == "phash")
         parts.append(find_pairs(entries, band, signal.radius, config.max_run))
     found = join_found(parts)
     if name == "phash":
         looks = [f"{shard}.looks" for shard in names]
         edges = verify_looks(own, looks, found, config.thumbnail_change)
     else:
-        edges = edges_of_forms(found)
+        edges = _verify_forms(own, config, name, params["groups"], found)
     write_edges(place, task.shard, [edges], _heavy_runs(name, found))
 
 
@@ -122,7 +124,7 @@ def read_entries(
         batch = read_part(own, name, part)
         some = _words(batch["hash"])
         here = np.flatnonzero(bins_of(band.values(some), part.num_bins) == part.bin)
-        numbered = batch["place"].to_numpy()[here]
+        numbered = batch.column(1).to_numpy()[here]
         if batch.schema == PHASH_ENTRY:
             numbered = numbered | (number << (_COUNT_BITS + _POSITION_BITS))
         hashes.append(some[here])
@@ -133,12 +135,23 @@ def read_entries(
     )
 
 
+def take_compared(entries: Entries, band: Band, *, are_replaced: bool) -> Entries:
+    """Keep what a new entry is compared with.
+
+    Args:
+        entries: of one band and bin.
+        band: of them.
+        are_replaced: whether a later entry of a hash stands for all earlier ones.
+    """
+    if entries.fresh.all():
+        return entries
+    values = band.values(entries.hashes)
+    entries = entries.take(np.flatnonzero(np.isin(values, values[entries.fresh])))
+    return _drop_replaced(entries) if are_replaced else entries
+
+
 def find_pairs(entries: Entries, band: Band, radius: int, max_run: int) -> NearPairs:
     """List the near pairs of a band that have a new end and agree on no earlier band."""
-    if not entries.fresh.all():
-        values = band.values(entries.hashes)
-        entries = entries.take(np.flatnonzero(np.isin(values, values[entries.fresh])))
-        entries = _drop_replaced(entries) if entries.hashes.ndim == 1 else entries
     found = pairs_in_band(entries.hashes, band, radius, max_run=max_run)
     left, right = found.pairs.left, found.pairs.right
     wanted = entries.fresh[left] | entries.fresh[right]
@@ -194,16 +207,21 @@ def verify_looks(
     return pa.concat_tables([EDGE_SCHEMA.empty_table(), *parts])
 
 
-def edges_of_forms(found: NearPairs) -> pa.Table:
-    """Make edges of near PDQ hashes; one of the two is of a picture that was not turned."""
-    forms, rows = found.places % FORMS, found.places // FORMS
-    wanted = (forms == 0).any(axis=1) & (rows[:, 0] != rows[:, 1])
-    rows, bits = np.sort(rows[wanted], axis=1), found.bits[wanted]
-    order = np.lexsort((bits, rows[:, 1], rows[:, 0]))
-    rows, bits = rows[order], bits[order]
-    first = np.ones(len(rows), bool)
-    first[1:] = (rows[1:] != rows[:-1]).any(axis=1)
-    return make_edges(rows[first, 0], rows[first, 1], Kind.PDQ, bits[first])
+def _verify_forms(
+    own: ShardSet,
+    config: DedupConfig,
+    name: str,
+    groups: Sequence[tuple[str, int]],
+    found: NearPairs,
+) -> pa.Table:
+    """Make edges of the forms whose miniatures agree; PDQ's may be taken as they are."""
+    pairs = split_forms(found.places, found.bits)
+    if name == "window":
+        pairs = verify_forms(own, groups, pairs, measure_crop, config.crop_change)
+        return edges_of_forms(pairs, Kind.CROPPED)
+    if config.pdq_change:
+        pairs = verify_forms(own, groups, pairs, measure_turned, config.pdq_change)
+    return edges_of_forms(pairs, Kind.PDQ)
 
 
 def _drop_replaced(entries: Entries) -> Entries:
@@ -241,4 +259,5 @@ def _read_looks(own: ShardSet, names: Sequence[str], groups: NDArray[np.int64]) 
 def _words(column: pa.Array) -> NDArray[np.uint64]:
     if column.type == pa.uint64():
         return column.to_numpy()
-    return fixed_bytes(column).view("<u8").astype(np.uint64)
+    words = fixed_bytes(column).view("<u8").astype(np.uint64)
+    return words[:, 0] if words.shape[1] == 1 else words

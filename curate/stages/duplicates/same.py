@@ -1,7 +1,7 @@
-"""Find equal values among the entries of one bin: equal bytes, pixels, PDQ hashes and pHashes.
+"""Find equal values among the entries of one bin: bytes, pixels, hashes and miniatures.
 
 entries of the bin, of all groups -> equal values -> edges from the first sample to each new one
-                                  -> different pHashes and PDQ hashes, for the near wave
+                                  -> different hashes, for the near wave
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from curate.core.stage import Place
 from curate.stages.duplicates.dedup_config import OFF, DedupConfig
 from curate.stages.duplicates.edge_table import HEAVY_SCHEMA, make_edges, write_edges
 from curate.stages.duplicates.edges import Kind
+from curate.stages.duplicates.forms import pack_forms
 from curate.stages.duplicates.groups import EQUALITIES, fixed_words
 from curate.stages.duplicates.looks import Looks, find_looks
-from curate.stages.duplicates.near import FORMS, PDQ_ENTRY, PHASH_ENTRY, pack_places
+from curate.stages.duplicates.near import PHASH_ENTRY, pack_places
 from curate.stages.duplicates.shuffle import (
     BinWriter,
     Part,
@@ -30,7 +31,7 @@ from curate.stages.duplicates.shuffle import (
     fixed_column,
     read_part,
 )
-from curate.stages.duplicates.signals import Signal, find_signal
+from curate.stages.duplicates.signals import FORMED_SIGNALS, Signal, find_signal, radius_of
 
 _KINDS = {"bytes": Kind.EXACT, "pixels": Kind.PIXELS}
 
@@ -55,13 +56,16 @@ def write_same(own: ShardSet, config: DedupConfig, task: Task, place: Place) -> 
         edges += looks.edges
         heavy = looks.heavy
         _write_looks(place.out, name, looks, signals["phash"])
-    if config.pdq_radius != OFF:
-        entries = _read(own, groups, "pdq", part)
+    for kind in FORMED_SIGNALS:
+        if radius_of(config, kind) == OFF:
+            continue
+        entries = _read(own, groups, kind, part)
         rows = entries["row"].to_numpy()
         first = first_rows(fixed_bytes(entries["value"]), rows)
         edges.append(_star(first, rows, fresh_from, Kind.LOOK))
         standing = np.flatnonzero((first == rows) & (rows >= fresh_from))
-        _write_pdq(place.out, name, entries.take(pa.array(standing)), signals["pdq"])
+        path = place.out / f"{name}.{kind}.arrow"
+        _write_forms(path, entries.take(pa.array(standing)), signals[kind])
     write_edges(place, name, edges, heavy)
 
 
@@ -120,16 +124,16 @@ def _write_looks(folder: Path, name: str, looks: Looks, signal: Signal) -> None:
     _write_bands(folder / f"{name}.phash.arrow", entries, looks.hashes, signal)
 
 
-def _write_pdq(folder: Path, name: str, entries: pa.RecordBatch, signal: Signal) -> None:
-    """Write the hashes, and those of the turned pictures, under row * 8 + form."""
-    values = fixed_bytes(entries["value"])
-    places = entries["row"].to_numpy() * FORMS
-    if "forms" in entries.schema.names:
-        values = fixed_bytes(entries["forms"]).reshape(-1, values.shape[1])
-        places = (places[:, None] + np.arange(FORMS)).reshape(-1)
-    batch = pa.record_batch([fixed_column(values), pa.array(places)], schema=PDQ_ENTRY)
-    hashes = np.ascontiguousarray(values).view("<u8").astype(np.uint64)
-    _write_bands(folder / f"{name}.pdq.arrow", batch, hashes, signal)
+def _write_forms(path: Path, entries: pa.RecordBatch, signal: Signal) -> None:
+    """Write the hashes of all forms: where there are none, the value is the only hash."""
+    forms = entries["forms"] if "forms" in entries.schema.names else entries["value"]
+    values = fixed_bytes(forms).reshape(-1, signal.num_bits // 8)
+    num_forms = forms.type.byte_width * 8 // signal.num_bits
+    hashes = values.view("<u8").astype(np.uint64)
+    hashes = hashes[:, 0] if hashes.shape[1] == 1 else hashes
+    places = pa.array(pack_forms(entries["row"].to_numpy(), num_forms))
+    batch = pa.record_batch({"hash": fixed_column(values), "form": places})
+    _write_bands(path, batch, hashes, signal)
 
 
 def _write_bands(
