@@ -176,9 +176,10 @@ def test_what_max_run_leaves_out_of_added_shards_is_counted_and_nothing_false_is
 ) -> None:
     samples = flat(400)
     names = samples.names()
-    for shards in one_by_one(cut_shards(400, 3)):
-        write_inputs(tmp_path, samples, shards)
-        report, _ = run(tmp_path, tmp_path / "dedup", max_run=16)
+    *first, last = one_by_one(cut_shards(400, 3))
+    grow(tmp_path, samples, first, max_run=16)
+    write_inputs(tmp_path, samples, last)
+    report, _ = run(tmp_path, tmp_path / "dedup", max_run=16)
     rows = pq.read_table(tmp_path / "dedup" / "_heavy.parquet").to_pylist()
     assert {row["signal"] for row in rows} == {"phash"}
     assert {row["value"] for row in rows} == {None}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from curate.core.shard import ShardSet
+from curate.stages.duplicates import captions as module
 from curate.stages.duplicates.caption_files import CAPTIONS, count_near_in_bin, write_captions
 from curate.stages.duplicates.captions import MAX_WORDS, WINDOW, collect_captions, count_near
 from curate.stages.matching.minhash import NUM_BANDS, bands_of
@@ -64,7 +65,7 @@ def count_plainly(captions: list[str], min_jaccard: float) -> list[int]:
 
 
 def test_counts_are_those_of_all_pairs() -> None:
-    captions = [*planted(300), "", "...", "one", "One!"]
+    captions = ["", *planted(300), "...", "one", "One!"]
     assert count_all(captions, 0.8) == count_plainly(captions, 0.8)
     assert max(count_all(captions, 0.8)) > 2
 
@@ -74,6 +75,19 @@ def test_a_template_with_a_number_is_near_itself() -> None:
     captions = [template.format(number) for number in range(20)]
     assert count_all(captions, 0.7) == count_plainly(captions, 0.7) == [20] * 20
     assert count_all(captions, 0.95) == [1] * 20
+
+
+def test_a_caption_of_just_the_threshold_is_near() -> None:
+    words = ["view", "of", "a", "room", "in", "an", "old", "hotel"]  # 15 words and pairs
+    captions = [" ".join(words), " ".join(words[:-1])]  # 13 of them
+    assert count_all(captions, 13 / 15) == [2, 2]
+    assert count_all(captions, float(np.nextafter(13 / 15, 1))) == [1, 1]
+
+
+def test_pairs_are_counted_alike_however_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = planted(60)
+    monkeypatch.setattr(module, "_PAIRS_AT_ONCE", 3)
+    assert count_all(captions, 0.8) == count_plainly(captions, 0.8)
 
 
 def test_equal_captions_are_one_entry() -> None:
@@ -105,6 +119,20 @@ def test_a_band_that_all_share_is_counted_in_a_window() -> None:
     assert time.process_time() - start < 10  # all 4.5 million pairs take minutes
     assert near.min() >= WINDOW
     assert near.max() <= 2 * WINDOW
+
+
+def test_in_a_window_alike_captions_stand_together() -> None:
+    captions = planted(600)
+    collected = collect_captions(captions).captions
+    values = np.zeros(len(collected.texts), np.uint64)  # all share this band's
+    near = count_near(collected, values, 0, 0.8)
+    plain = np.array(count_plainly(captions, 0.8))
+    has_near = {text for text, num in zip(hash_words(captions).texts.tolist(), plain, strict=True)
+                if num > 1}  # fmt: skip
+    alike = [n for n, text in enumerate(collected.texts.tolist())
+             if text in has_near and collected.samples[n] < 2]  # fmt: skip
+    assert (near[alike] > 0).mean() > 0.5
+    assert len(alike) > 50
 
 
 def count_in_files(folder: Path, captions: list[str], num_shards: int, num_bins: int) -> list[int]:

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from curate.core.errors import ConfigError, DataError
 from curate.core.seed import make_rng
-from curate.stages.duplicates.cells import MAX_CELLS, count_cells, fit_cells, nearest_cells
+from curate.stages.duplicates import cells
+from curate.stages.duplicates.cells import (
+    MAX_CELLS,
+    count_cells,
+    count_sample,
+    fit_cells,
+    nearest_cells,
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -45,11 +52,17 @@ def test_cells_that_float32_cannot_tell_apart_are_ranked_exactly() -> None:
     for centroid in centroids:  # neighbouring float16 values: similarities differ by some 1e-6
         moved = rng.choice(768, 3, replace=False)
         centroid[moved] = np.nextafter(centroid[moved], np.float16(1))
+    rows = np.repeat(row, 100, axis=0)
+    for near in rows[1:]:
+        moved = rng.choice(768, 40, replace=False)
+        near[moved] = np.nextafter(near[moved], np.float16(-1))
     wide = centroids.astype(np.float32)
-    exact = wide.astype(np.float64) @ row[0].astype(np.float64)
-    assert np.ptp(exact) < 2e-4
-    expected = np.argsort(-exact, kind="stable")[:4]
-    assert nearest_cells(row, wide, 4).tolist() == [expected.tolist()]
+    exact = rows.astype(np.float64) @ wide.T.astype(np.float64)
+    assert np.ptp(exact, axis=1).max() < 2e-4
+    expected = np.argsort(-exact, axis=1, kind="stable")[:, :4]
+    by_float32 = np.argsort(-(rows.astype(np.float32) @ wide.T), axis=1, kind="stable")[:, :4]
+    assert (np.sort(by_float32) != np.sort(expected)).any()  # not the same cells at all
+    assert nearest_cells(rows, wide, 4).tolist() == expected.tolist()
 
 
 def test_equally_near_cells_are_ordered_by_number() -> None:
@@ -63,6 +76,16 @@ def test_the_nearest_cells_of_a_row_depend_on_that_row_alone() -> None:
     whole = nearest_cells(rows, centroids, 3)
     parts = [nearest_cells(rows[some], centroids, 3) for some in np.array_split(range(1001), 30)]
     assert np.concatenate(parts).tolist() == whole.tolist()
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = clumps(500, 32, seed=21)
+    centroids = fit_cells(rows, 20, seed=0)
+    near = nearest_cells(rows, centroids, 3)
+    monkeypatch.setattr(cells, "_RANKED_ROWS", 30)
+    assert nearest_cells(rows, centroids, 3).tolist() == near.tolist()
+    monkeypatch.setattr(cells, "_SUMMED_ROWS", 30)
+    np.testing.assert_allclose(fit_cells(rows, 20, seed=0), centroids, atol=2e-3)
 
 
 def test_no_more_cells_are_given_than_there_are() -> None:
@@ -118,11 +141,19 @@ def test_no_cell_is_lost_when_rows_leave_it() -> None:
     assert len(np.unique(nearest_cells(rows, centroids, 1))) >= 60
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cell_that_lost_its_rows_starts_anew(seed: int) -> None:
+    rows = random_rows(200, 2, seed)  # on a circle, means wander off and leave cells empty
+    centroids = fit_cells(rows, 60, seed=0)
+    assert len(np.unique(nearest_cells(rows, centroids, 1))) == 60
+
+
 def test_the_number_of_cells_grows_with_the_root_of_the_rows() -> None:
     assert count_cells(0) == count_cells(4096) == 1
     assert count_cells(50_000) == 475
     assert count_cells(440_000_000) == 44_498  # SemDeDup chose 50,000 for so many
     assert count_cells(10**10) == MAX_CELLS
+    assert count_sample(MAX_CELLS) == 2**21  # 3.2 GB at 768 half precisions
 
 
 def test_rows_of_another_model_are_refused() -> None:

@@ -226,6 +226,34 @@ def test_captions_of_the_dropped_become_alternates_of_the_keeper() -> None:
     assert rows[0]["alternates"] == ["my cat"]
 
 
+@pytest.mark.parametrize("limit", [3, 99])
+def test_alternates_are_those_of_a_plain_reading(limit: int) -> None:
+    rng = make_rng(7, "alternates")
+    captions = [f"text {n} " for n in rng.integers(0, 30, 150)]
+    captions[20:40:3] = [" "] * 7
+    given = [(n % 3, n, Kind.EXACT, 0.0) for n in range(3, 150)]
+    found = cluster(given, make_facts(150, caption=captions), max_alternates=limit)
+    rows = found.rows.sort_by("key")["alternates"].to_pylist()
+    for keeper in range(3):
+        texts = dict.fromkeys(captions[n].strip() for n in range(keeper, 150, 3))
+        assert rows[keeper] == [t for t in texts if t not in ("", captions[keeper].strip())][:limit]
+    assert rows[3:] == [None] * 147
+
+
+def test_captions_of_one_cluster_are_alternates_of_another_too() -> None:
+    captions = ["p", "q", "z", "q"]
+    given = [(0, 1, Kind.EXACT, 0.0), (2, 3, Kind.EXACT, 0.0)]
+    rows = cluster(given, make_facts(4, caption=captions), max_alternates=9).rows.sort_by("key")
+    assert rows["alternates"].to_pylist() == [["q"], None, ["q"], None]
+
+
+@pytest.mark.parametrize("distance", [-0.0, -1e-7])
+def test_a_distance_a_hair_below_0_is_0(distance: float) -> None:
+    given = [(n, n + 9, Kind.SEMANTIC, more) for n in range(9) for more in (distance, 0.01)]
+    found = tell(cluster(given, make_facts(18)))
+    assert [found[n] for n in range(9, 18)] == [(n, "semantic", 0) for n in range(9)]
+
+
 def test_many_rows_and_wide_texts_are_told_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     given, facts = draw_world(0)
     whole = cluster(given, facts, max_alternates=3).rows

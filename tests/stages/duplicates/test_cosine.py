@@ -145,6 +145,19 @@ def test_every_pair_with_a_common_cell_is_told_by_one_cell() -> None:
     assert len(expected) > 200
 
 
+def test_copies_in_several_cells_are_told_once_and_leave_the_keepers() -> None:
+    rows = planted(300, 48, seed=18)
+    rng = make_rng(18, "copies")
+    rows = np.concatenate([rows, rows[rng.integers(0, 9, 150)]])[rng.permutation(450)]
+    found = join_cosine(rows, 0.95, seed=0, num_cells=12)
+    pairs = as_list(found.pairs)
+    assert len(set(pairs)) == len(pairs)
+    expected = exhaustive(rows, 0.95)
+    assert set(pairs) <= set(expected)
+    assert len(pairs) < len(expected) - 500  # of 17 copies on average 4 speak
+    assert star_of(450, pairs).tolist() == star_of(450, expected).tolist()
+
+
 def test_equal_rows_cost_linear_time_and_pairs() -> None:
     row = planted(4, 64, seed=8)[:1]
     start = time.process_time()
@@ -211,6 +224,7 @@ def test_equal_rows_are_no_trouble_on_one_machine() -> None:
     row = planted(4, 64, seed=13)[:1]
     found = join_cosine(np.repeat(row, 20_000, axis=0), 0.95, seed=0)
     assert len(found.pairs) == 6 + 4 * 19_996
+    assert found.num_crowded == 19_996
 
 
 def test_few_rows_are_no_trouble() -> None:

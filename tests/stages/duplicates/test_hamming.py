@@ -166,6 +166,8 @@ def test_a_radius_the_hash_does_not_allow_is_refused(shape: tuple[int, ...], mos
 def test_hashes_of_another_type_are_refused() -> None:
     with pytest.raises(DataError, match=r"must be uint64 .* got int64 \[3\]"):
         join(np.zeros(3, np.int64), 4)
+    with pytest.raises(DataError, match=r"must be uint64 .* got uint64 \[3, 0\]"):
+        join(np.zeros((3, 0), np.uint64), 4)
 
 
 def test_pdq_bytes_become_words_of_the_same_distance() -> None:

@@ -76,6 +76,18 @@ def test_named_licences_come_first_in_their_order() -> None:
     assert ranked == ["d", "c", "a", "e", "b"]
 
 
+def test_a_licence_is_named_in_any_case_and_as_a_whole() -> None:
+    policy = KeeperPolicy(rules=["licence"], licences=[" CC0 ", "By"])
+    urls = [f"https://creativecommons.org/licenses/{name}/4.0/" for name in ("by-nd", "BY", "cc0")]
+    assert rank(policy, licence=[*urls, "by-sa", "by", "Cc0"]) == ["c", "f", "b", "e", "a", "d"]
+
+
+def test_a_source_is_not_named_by_the_end_of_another_host() -> None:
+    policy = KeeperPolicy(rules=["source"], sources=["own.org"])
+    sources = ["down.org", "own.organic", "x.own.org", "own.org"]
+    assert rank(policy, source=sources) == ["c", "d", "a", "b"]
+
+
 def test_named_sources_come_first_in_their_order_with_all_below_them() -> None:
     policy = KeeperPolicy(rules=["source"], sources=["own", "wikimedia.org"])
     sources = [
