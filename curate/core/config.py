@@ -76,7 +76,7 @@ def _merge(merged: Any, read: Any, origin: str, schema: type) -> Any:
         layer = read()
         flags = _open(merged)
         return OmegaConf.merge(flags, layer)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OSError) as error:
         raise ConfigError(f"{origin}: {_explain(error, schema)}") from error
 
 

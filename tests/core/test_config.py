@@ -55,6 +55,7 @@ def test_a_bound_can_be_switched_off() -> None:
         ("=3", "key=value"),
         ("section=3", "section=3"),
         ("section.count=[", "section.count=["),
+        ("section=[]", "section=[]"),
     ],
 )
 def test_mistakes_are_one_line_config_errors(override: str, message: str) -> None:

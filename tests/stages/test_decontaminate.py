@@ -308,6 +308,8 @@ def test_no_benchmark_a_missing_one_and_an_empty_one_are_refused(
     ):
         with pytest.raises(DataError, match=message):
             run(make(home, tmp_path / "out", benchmarks={"mine": benchmark}), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"thumbnail_change: must be in \[0, 1\], got nan"):
+        DecontaminateConfig(thumbnail_change=float("nan"))  # nothing would match
     with pytest.raises(ConfigError, match=r"mine: must have pictures or prompts"):
         DecontaminateConfig(benchmarks={"mine": Benchmark()})
     with pytest.raises(ConfigError, match=r"a name must be of lower-case letters"):

@@ -132,7 +132,7 @@ class DecontaminateConfig:
             ("shard_size", 1, None),
         ):
             value = getattr(self, name)
-            if value < low or (high is not None and value > high):
+            if not low <= value <= (value if high is None else high):
                 bound = f"in [{low}, {high}]" if high is not None else f">= {low}"
                 raise ConfigError(f"decontaminate.{name}: must be {bound}, got {value}; change it")
         for name in ("descriptor_min_cosine", "clip_min_cosine"):

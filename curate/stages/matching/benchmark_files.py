@@ -22,6 +22,7 @@ from curate.sources.files import facts_of, picture_files, place_of
 from curate.sources.table import PICTURE_SUFFIXES, Source, make_source
 from curate.sources.tables.image_table import ImageTableSource
 from curate.sources.webdataset import WebDatasetSource
+from curate.stages.matching.list_lines import find_bad_byte
 
 LIST = ".txt"
 _READ_FILES = 16  # chosen by us: pictures in memory at once; a remote folder reads them together
@@ -197,7 +198,7 @@ def _listed(field: str, path: Path, shard_size: int) -> LooseFiles:
     """
     store = open_store(path.parent)
     names: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text_of(field, path).splitlines(), start=1):
         name = line.strip()
         if not name or name.startswith("#"):
             continue
@@ -210,6 +211,21 @@ def _listed(field: str, path: Path, shard_size: int) -> LooseFiles:
     if not names:
         raise DataError(f"{field}: must list pictures, got none in {path}; fix the file")
     return LooseFiles(store, sorted(set(names)), shard_size)
+
+
+def _text_of(field: str, path: Path) -> str:
+    """Read a list without its byte order mark.
+
+    Raises:
+        DataError: it is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = find_bad_byte(path)
+        raise DataError(
+            f"{field}: line {line} of {path} must be UTF-8 text, got byte {byte:#04x}; convert it"
+        ) from error
 
 
 def _is_picture(name: str) -> bool:

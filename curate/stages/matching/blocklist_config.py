@@ -21,6 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Source: PDQ hashes of strangers lie 128 +- 8 bits apart (256 fair bits); the flat index of
 # ThreatExchange ends at 52. Beyond 63 a list would match by chance.
 MAX_RADIUS = 63
+_MAX_TIMEOUT_S = 86_400  # chosen by us: a day; a run waits for its hook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +72,10 @@ class BlocklistConfig:
     def __post_init__(self) -> None:
         for name, item in self.lists.items():
             _check(name, item)
-        if self.on_hit_timeout_s <= 0:
+        if not 0 < self.on_hit_timeout_s <= _MAX_TIMEOUT_S:
             raise ConfigError(
-                f"blocklist.on_hit_timeout_s: must be > 0, got {self.on_hit_timeout_s:g}; raise it"
+                f"blocklist.on_hit_timeout_s: must be in (0, {_MAX_TIMEOUT_S}], got "
+                f"{self.on_hit_timeout_s:g}; change it"
             )
         if self.on_hit and not self.on_hit[0]:
             raise ConfigError("blocklist.on_hit: must begin with a program, got ''; name one")

@@ -153,17 +153,28 @@ class _Collected:
 
 
 def _files_of(config: ListConfig) -> Sequence[Path]:
+    """List the files of a list.
+
+    Raises:
+        DataError: there are none, or a folder holds anything else: it would be left out.
+    """
     path = Path(config.path)
-    found = sorted(_visible_files(path)) if path.is_dir() else [path]
-    if not found or not found[0].is_file():
+    found = sorted(_visible(path)) if path.is_dir() else [path]
+    if not any(own.is_file() for own in found):
         raise DataError(
             f"{path}: must be a file, or a folder with files, got none there; fix the list's path"
         )
+    for own in found:
+        if not own.is_file():
+            raise DataError(
+                f"{own}: must be a file, as all in the folder of a list, got "
+                f"{'a folder' if own.is_dir() else 'none'}; name it as a list of its own"
+            )
     return found
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    return (own for own in folder.iterdir() if own.is_file() and not own.name.startswith("."))
+def _visible(folder: Path) -> Iterator[Path]:
+    return (own for own in folder.iterdir() if not own.name.startswith("."))
 
 
 def _digest(path: Path) -> str:

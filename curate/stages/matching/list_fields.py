@@ -2,7 +2,7 @@
 
     type + hash             indicator + type, raw_indicator (ThreatExchange), hashValue + signalType
                             (StopNCII), signal_str + signal_type (threatexchange dataset --csv), ...
-    a field for each kind   md5, sha1, sha256, pdq, pdna
+    a field for each kind   md5, sha1, sha256, pdq, pdna; beside the others or alone
     fingerprints            NCMEC's entries as JSON: an object with a field for each kind
 
 Names count without case. What a record means besides its hash is honoured where sources document
@@ -71,9 +71,9 @@ def _read_hashes(record: Mapping[str, Any], kind: str) -> Iterator[Entry]:
     holder = record.get("indicator")
     if isinstance(holder, Mapping):  # a descriptor names its indicator as an object
         record = {**record, **{str(name).lower(): value for name, value in holder.items()}}
+    yield from _read_kinds(record)
     name = next((name for name in HASH_FIELDS if record.get(name) not in (None, "")), None)
     if name is None:
-        yield from _read_kinds(record)
         return
     said = next((str(record[field]) for field in TYPE_FIELDS if record.get(field)), "")
     yield parse_entry(said, _text(record[name]), kind)

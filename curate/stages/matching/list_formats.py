@@ -21,7 +21,7 @@ from curate.core.errors import DataError
 from curate.stages.matching.list_fields import has_known_field, read_record
 from curate.stages.matching.list_json import read_json, read_json_lines
 from curate.stages.matching.list_kinds import Entry, parse_entry
-from curate.stages.matching.list_lines import LineError
+from curate.stages.matching.list_lines import LineError, find_bad_byte
 from curate.stages.matching.list_xml import read_xml
 
 _BY_SUFFIX: Mapping[str, str] = {
@@ -51,9 +51,9 @@ def read_entries(path: Path, format_name: str, kind: str) -> Iterator[Entry]:
             f"{path}: line {error.line} must be {error.rule}, got {error.value}; fix or remove it"
         ) from error
     except UnicodeDecodeError as error:
+        line, byte = find_bad_byte(path)
         raise DataError(
-            f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#04x} at "
-            f"{error.start} of a block; convert it"
+            f"{path}: line {line} must be UTF-8 text, got byte {byte:#04x}; unpack or convert it"
         ) from error
     except OSError as error:
         raise DataError(f"{path}: must be readable, got {error.strerror}; fix the path") from error
@@ -104,7 +104,7 @@ def _read_csv(path: Path, kind: str) -> Iterator[Entry]:
                 if any(cell.strip() for cell in row):
                     yield from _read_row(names, row, rows.line_num + 1, kind)
         except csv.Error as error:
-            raise LineError.at(rows.line_num + 1, f"a row of CSV ({error})", "") from error
+            raise LineError(rows.line_num + 1, "a row of CSV", str(error)) from error
 
 
 def _read_row(names: list[str], row: list[str], line: int, kind: str) -> Iterator[Entry]:

@@ -59,7 +59,7 @@ class _Answer:
             self._parser.Parse(data, is_last)
         except xml.parsers.expat.ExpatError as error:
             words = xml.parsers.expat.ErrorString(error.code)
-            raise LineError.at(error.lineno, f"XML ({words})", "") from error
+            raise LineError(error.lineno, "XML", words) from error
 
     def take(self) -> list[Entry]:
         """Give the entries that are complete, once."""
@@ -85,6 +85,8 @@ class _Answer:
             self._hashes.append(self._fingerprint(own, text))
         elif own == "id" and parent in _ENTRIES:
             self._owner["id"] = text
+        elif own == FINGERPRINTS and parent not in _ENTRIES:
+            raise self._error(f"fingerprints of an entry ({', '.join(_ENTRIES[:2])})", parent)
         elif own in _ENTRIES:
             self._close(own)
 
@@ -98,7 +100,7 @@ class _Answer:
         owner = "/".join(filter(None, (self._owner.get("member"), self._owner.get("id"))))
         if name.startswith("deleted"):
             if not owner:
-                raise self._error("a deleted entry with its id", "")
+                raise self._error("a deleted entry with its id", "none")
             self._entries.append(Entry("", b"", owner, withdrawn=True))
         elif not self._hashes:
             self._hashes = [Entry("no_fingerprint", b"")]  # counted and said
@@ -106,7 +108,7 @@ class _Answer:
         self._hashes = []
 
     def _refuse(self, *_: object) -> None:
-        raise self._error("XML without a document type", "")
+        raise self._error("XML without a document type", "one")
 
     def _error(self, rule: str, text: str) -> LineError:
         return LineError.at(self._parser.CurrentLineNumber, rule, text)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.core.errors import DataError
+from curate.stages.matching.list_lines import find_bad_byte
 
 AUTO = "auto"
 TEXT_COLUMNS = ("prompt", "caption", "text")
@@ -65,6 +66,10 @@ def read_prompts(path: Path, form: str = AUTO) -> list[Prompt]:
     form = _form_of(path) if form == AUTO else form
     if form not in FORMS:
         raise DataError(f"{path}: form must be one of {', '.join(FORMS)}, got {form!r}; name one")
+    if path.is_dir() and form not in _FOLDER_FORMS:
+        raise DataError(
+            f"{path}: must be a file, as its form is {form}, got a folder; name the file"
+        )
     prompts = list(FORMS[form](path))
     if not prompts:
         raise DataError(f"{path}: must hold prompts, got none; fix the file")
@@ -148,6 +153,7 @@ FORMS: Mapping[str, Callable[[Path], Iterator[Prompt]]] = {
     "jsonl": read_jsonl,
     "coco": read_coco,
 }
+_FOLDER_FORMS = ("lines", "files")
 _ENDINGS = {".txt": "lines", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "coco"}
 
 
@@ -175,11 +181,16 @@ def _texts_in(folder: Path) -> list[Path]:
     """List the .txt files of a folder by name, 2 before 10.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or some lie deeper, which would be left out.
     """
     files = sorted(folder.glob("*.txt"), key=lambda file: (len(file.stem), file.stem))
     if not files:
         raise DataError(f"{folder}: must hold .txt files, got none; name a file or another folder")
+    if deeper := next(folder.glob("*/**/*.txt"), None):
+        raise DataError(
+            f"{folder}: must hold all its .txt files itself, got {deeper.relative_to(folder)}; "
+            "move it, or name it as a benchmark of its own"
+        )
     return files
 
 
@@ -187,17 +198,21 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number, line) without a byte order mark.
 
     Raises:
-        DataError: a line is no UTF-8.
+        DataError: a line is no UTF-8, or holds a NUL, as UTF-16 read as UTF-8 does.
     """
-    number = 0
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
+                if "\0" in line:
+                    raise DataError(
+                        f"{path}: line {number}: must be UTF-8 text, got a NUL character; "
+                        "save it as UTF-8"
+                    )
                 yield number, line
     except UnicodeDecodeError as error:
+        number, byte = find_bad_byte(path)
         raise DataError(
-            f"{path}: must be UTF-8, got byte 0x{error.object[error.start]:02x} "
-            f"after line {number}; save it as UTF-8"
+            f"{path}: line {number}: must be UTF-8 text, got byte {byte:#04x}; save it as UTF-8"
         ) from error
 
 

@@ -45,6 +45,13 @@ def test_a_list_gives_what_it_names_and_a_line_that_names_nothing_is_told(tmp_pa
     path.write_text("b.png\nd.png\n")
     with pytest.raises(DataError, match=r"mine\.pictures: line 2 of .* got 'd\.png'"):
         read(path)
+    (tmp_path / "notes.md").write_text("there, and no picture")
+    path.write_text("\ufeffb.png\r\nnotes.md\r\n")
+    with pytest.raises(DataError, match=r"mine\.pictures: line 2 of .* got 'notes\.md'"):
+        read(path)
+    path.write_bytes(b"b.png\n\xff.png\n")
+    with pytest.raises(DataError, match=r"line 2 of .* must be UTF-8 text, got byte 0xff"):
+        read(path)
     path.write_text("# none\n")
     with pytest.raises(DataError, match="must list pictures, got none"):
         read(path)

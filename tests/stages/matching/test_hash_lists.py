@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from curate.stages.matching.blocklist_config import BlocklistConfig, ListConfig
 from curate.stages.matching.exact_index import find_listed
 from curate.stages.matching.hash_lists import HashList, digest_list, load_list
 from curate.stages.matching.list_formats import read_entries
-from curate.stages.matching.list_kinds import Entry
+from curate.stages.matching.list_kinds import KINDS, Entry
 
 MD5 = "a1" * 16
 SHA1 = "b2" * 20
@@ -140,6 +141,7 @@ def test_case_white_space_line_ends_and_byte_order_mark_do_not_count(
         (f"{MD5[:16]}\u200b{MD5[16:]}", "a hash of"),
         (f"{MD5},{SHA1}", "a hash of"),
         (f"md5 {MD5[:15]} {MD5[15:31]}", "md5 of 32"),
+        (f"md5 {MD5}a1", "md5 of 32"),
     ],
 )
 def test_a_malformed_line_is_named_by_file_and_number(tmp_path: Path, line: str, says: str) -> None:
@@ -156,6 +158,31 @@ def test_sixtyfour_characters_are_what_the_list_says(tmp_path: Path) -> None:
     path = write(tmp_path, "a.txt", f"{PDQ}\n")
     assert hashes(load(path, kind="pdq")) == {"pdq": [PDQ]}
     assert hashes(load(path, kind="sha256")) == {"sha256": [PDQ]}
+    own = write(tmp_path, "b.txt", f"pdq {PDQ}\n")  # what a line says of itself goes first
+    assert hashes(load(own, kind="sha256")) == {"pdq": [PDQ]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("md5", ["HASH_MD5", "HASH_VIDEO_MD5", "ImageMD5", "VideoMD5", "video_md5"]),
+        ("sha1", ["HASH_SHA1", "SHA-1"]),
+        ("sha256", ["HASH_SHA256", "HASH_VIDEO_SHA256", "sha_256"]),
+        ("pdq", ["HASH_PDQ", "ImagePDQ", "pdq"]),
+    ],
+)
+def test_kinds_are_known_by_the_names_that_exchanges_give_them(
+    tmp_path: Path, kind: str, names: list[str]
+) -> None:
+    digest = "0f" * KINDS[kind]
+    for name in names:
+        found = load(write(tmp_path, "a.csv", f"hash,type\n{digest},{name}\n"))
+        assert hashes(found) == {kind: [digest]}
+
+
+def test_a_hash_beside_fields_of_other_kinds_hides_none_of_them(tmp_path: Path) -> None:
+    text = f"hash,type,md5,sha1\n{PDQ},pdq,{MD5},\n"
+    assert hashes(load(write(tmp_path, "a.csv", text))) == {"md5": [MD5], "pdq": [PDQ]}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +205,7 @@ def test_csv_columns_are_found_by_their_names(tmp_path: Path, text: str) -> None
         (f"{MD5}\n{MD5}\n", 1, "a header with a column"),
         ("", 1, "a header with a column"),
         (f"hash,type\n{MD5},md5\n{MD5}\n", 3, "2 cells"),
+        (f"hash,type\n{MD5},md5,{MD5}\n", 2, "2 cells, .* got 3"),
         (f"hash,type\n{MD5},md5\n,md5\n", 3, "a record with a hash"),
         (f"hash,type\n{MD5},md5\n{MD5},sha1\n", 3, "sha1 of 40"),
         (f"md5,name\n{MD5},a\n,b\n", 3, "a record with a hash"),
@@ -205,6 +233,12 @@ def test_a_deleted_entry_takes_back_only_what_its_owner_gave_before(tmp_path: Pa
     )
     found = load(write(tmp_path, "entries.xml", again))
     assert hashes(found)["md5"] == [MD5, "d4" * 16]
+    gone = NCMEC.replace(
+        "</images>",
+        '<deletedImage><member id="42"/><id>image1</id></deletedImage></images>',
+    )  # whose feedback names another member
+    found = load(write(tmp_path, "entries.xml", gone))
+    assert hashes(found) == {"sha1": ["e5" * 20]}
 
 
 @pytest.mark.parametrize(
@@ -214,8 +248,9 @@ def test_a_deleted_entry_takes_back_only_what_its_owner_gave_before(tmp_path: Pa
         (("<pdna>", "<pdnb>"), 12, "XML"),
         (('<?xml version="1.0" encoding="UTF-8" standalone="yes"?>', "<!DOCTYPE a []>"), 1, "type"),
         (("</queryResult>", ""), 36, "XML"),
+        (("video>", "clip>"), 32, "fingerprints of an entry .*'clip'"),
     ],
-    ids=["hash", "tag", "doctype", "cut"],
+    ids=["hash", "tag", "doctype", "cut", "entry"],
 )
 def test_broken_xml_is_named_by_its_line(
     tmp_path: Path, change: tuple[str, str], line: int, says: str
@@ -293,9 +328,16 @@ def test_a_missing_list_an_unknown_ending_and_bytes_that_are_no_text_are_errors(
     with pytest.raises(DataError, match=r"must end in one of \.txt"):
         load(write(tmp_path, "a.dat", MD5))
     assert hashes(load(tmp_path / "a.dat", format="plain")) == {"md5": [MD5]}
-    (tmp_path / "b.txt").write_bytes(MD5.encode("utf-16"))
-    with pytest.raises(DataError, match=r"b\.txt: must be UTF-8 text, got byte 0xff"):
-        load(tmp_path / "b.txt")
+    lines = f"{MD5}\n" * 5_000  # more than a decoder reads at once
+    for name, data, line, byte in (
+        ("b.txt", MD5.encode("utf-16"), 1, "0xff"),
+        ("c.txt", lines.encode() + b"\xe9\n", 5_001, "0xe9"),
+        ("d.csv", gzip.compress(lines.encode()), 1, "0x8b"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        says = rf"{name}: line {line} must be UTF-8 text, got byte {byte}; unpack or convert it"
+        with pytest.raises(DataError, match=says):
+            load(tmp_path / name)
 
 
 def test_a_folder_is_one_list_and_its_digest_goes_with_every_file(tmp_path: Path) -> None:
@@ -309,6 +351,22 @@ def test_a_folder_is_one_list_and_its_digest_goes_with_every_file(tmp_path: Path
     assert found.sha256 == digest_list(found.config)
     write(folder, "3.txt", SHA1)
     assert digest_list(found.config) != found.sha256
+
+
+def test_a_folder_in_the_folder_of_a_list_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    folder = tmp_path / "list"
+    (folder / "2026").mkdir(parents=True)
+    write(folder / "2026", "a.txt", MD5)
+    with pytest.raises(DataError, match=r"list: must be a file, or a folder with files, got none"):
+        load(folder)
+    write(folder, "b.txt", SHA1)
+    with pytest.raises(DataError, match=r"list/2026: must be a file, .* got a folder"):
+        load(folder)
+    (folder / "2026" / "a.txt").rename(folder / "a.txt")
+    (folder / "2026").rmdir()
+    (folder / "c.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(DataError, match=r"list/c\.txt: must be a file, .* got none"):
+        load(folder)
 
 
 def test_a_list_that_changes_while_it_is_read_is_refused(
@@ -342,6 +400,12 @@ def test_options_of_a_list_are_checked(options: dict[str, object], says: str) ->
     known: dict[str, object] = {"path": "a.txt", "purpose": "harm", **options}
     with pytest.raises(ConfigError, match=says):
         BlocklistConfig(lists={"a": ListConfig(**known)})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_hook_has_a_time_to_end_in(seconds: float) -> None:
+    with pytest.raises(ConfigError, match=r"blocklist\.on_hit_timeout_s: must be in \(0, 86400\]"):
+        BlocklistConfig(on_hit_timeout_s=seconds)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a\n", "x" * 65])

@@ -128,6 +128,8 @@ def test_plain_tables_are_read_by_the_names_of_their_columns(
     ("name", "content", "message"),
     [
         ("a.tsv", "Prompt\tNote\na\tb\nc\n", r"a\.tsv: line 3: must have 2 cells, got 1"),
+        ("a.tsv", "Prompt\tNote\na\tb\tc\n", r"a\.tsv: line 2: must have 2 cells, got 3"),
+        ("a.txt", "a cat\na \0dog\n", r"a\.txt: line 2: must be UTF-8 text, got a NUL"),
         ("a.tsv", "Prompt\tNote\n\tb\n", r"a\.tsv: line 2: must have a prompt, caption, text"),
         ("a.tsv", "Words\tNote\na\tb\n", r"a\.tsv: line 1: must name a column prompt"),
         ("a.csv", 'prompt\n"a\nb" c\n', r"a\.csv: line 2: must be csv"),
@@ -159,9 +161,21 @@ def test_a_fault_is_named_with_its_line(
 
 def test_bytes_that_are_no_utf8_are_said(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"a cat\ncaf\xe9\n")
-    with pytest.raises(DataError, match=r"a\.txt: must be UTF-8, got byte 0xe9"):
+    path.write_bytes(b"a cat\n" * 5_000 + b"caf\xe9\n")  # more than a decoder reads at once
+    with pytest.raises(DataError, match=r"a\.txt: line 5001: must be UTF-8 text, got byte 0xe9"):
         read_prompts(path)
+    path.write_bytes("a cat\n".encode("utf-16-le"))  # reads as UTF-8, and would meet nothing
+    with pytest.raises(DataError, match=r"a\.txt: line 1: must be UTF-8 text, got a NUL"):
+        read_prompts(path)
+
+
+def test_a_folder_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    file(tmp_path, "a.txt", "a cat\n")
+    with pytest.raises(DataError, match="must be a file, as its form is csv, got a folder"):
+        read_prompts(tmp_path, "csv")
+    file(tmp_path, "more/b.txt", "a dog\n")
+    with pytest.raises(DataError, match=r"must hold all its \.txt files itself, got more/b\.txt"):
+        read_prompts(tmp_path)
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
