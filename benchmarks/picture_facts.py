@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks.picture_changes import CHANGES
 from curate.annotators.hash_spec import hash_picture
-from curate.annotators.pdq_hash import measure_spectrum, pack_hash, turn_and_flip
+from curate.annotators.pdq_hash import measure_spectrum, measure_turns, pack_hash
 from curate.core.errors import SampleError
 from curate.core.image import decode_image, shrink, to_array
 from curate.core.seed import make_rng
@@ -121,7 +121,7 @@ def _measure(path: Path) -> dict[str, Any] | None:
 def _hash(pixels: NDArray[np.uint8]) -> dict[str, Any]:
     hashes = hash_picture(pixels)
     spectrum = measure_spectrum(pixels)
-    turned = b"".join(pack_hash(form) for form in turn_and_flip(spectrum.frequencies))
+    turned = b"".join(pack_hash(form) for form in measure_turns(pixels))
     return {
         "peer": np.uint64(int(_peer().encode_image(image_array=pixels), 16)),
         "phash": np.uint64(hashes.phash),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from curate.annotators.pdq_hash import measure_spectrum, pack_hash, turn_and_flip
+from curate.annotators.pdq_hash import measure_spectrum, measure_turns, pack_hash
 from curate.annotators.table import Batch, Column
 from curate.core.image import to_array
 
@@ -21,7 +21,7 @@ class Pdq:
 
     Args:
         dihedral: also measure pdq.dihedral, the hashes of the picture turned and flipped in all
-            eight ways, itself first (order: `turn_and_flip`), so that a turned copy is found by
+            eight ways, itself first (order: `measure_turns`), so that a turned copy is found by
             comparing its eight with the plain hashes of the others.
     """
 
@@ -43,14 +43,14 @@ class Pdq:
 
     def __call__(self, batch: Batch) -> Mapping[str, Column]:
         """Hash every picture."""
-        spectra = [measure_spectrum(to_array(image)) for image in batch.images]
+        pictures = [to_array(image) for image in batch.images]
+        spectra = [measure_spectrum(pixels) for pixels in pictures]
         found: dict[str, Column] = {
             "pdq.hash": [pack_hash(spectrum.frequencies) for spectrum in spectra],
             "pdq.quality": [spectrum.quality for spectrum in spectra],
         }
         if "pdq.dihedral" in self.columns:
             found["pdq.dihedral"] = [
-                [pack_hash(turned) for turned in turn_and_flip(spectrum.frequencies)]
-                for spectrum in spectra
+                [pack_hash(turned) for turned in measure_turns(pixels)] for pixels in pictures
             ]
         return found

@@ -49,7 +49,7 @@ def measure_spectrum(pixels: NDArray[np.uint8]) -> Spectrum:
         return Spectrum(frequencies=np.zeros((16, 16)), quality=0)
     points = sample_luminance(pixels)
     return Spectrum(
-        frequencies=np.round(_DCT @ points @ _DCT.T, _DECIMALS),
+        frequencies=_to_frequencies(points),
         quality=measure_quality(points),
     )
 
@@ -64,40 +64,59 @@ def pack_hash(frequencies: NDArray[np.float64]) -> bytes:
     return np.packbits(bits.ravel()[::-1]).tobytes()
 
 
-def turn_and_flip(frequencies: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Give the frequencies of the eight turned and flipped pictures; none is opened again.
+def measure_turns(pixels: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+    """Measure the frequencies of the eight turned and flipped pictures: uint8 [H, W, 3].
+
+    As if each had been opened: box filter and sampling lean to one side, so the spectrum of the
+    picture with other signs, the library's short way, is off by up to 56 bits.
 
     Returns:
         As it is; turned by 90, 180, 270 degrees counter-clockwise; flipped upside down, left to
         right, along the main and along the other diagonal: the library's order.
     """
-    mirrored = frequencies * _SIGNS  # columns in reverse
-    inverted = frequencies * _SIGNS[:, None]  # rows in reverse
-    return [
-        frequencies,
-        mirrored.T,
-        mirrored * _SIGNS[:, None],
-        inverted.T,
-        inverted,
-        mirrored,
-        frequencies.T,
-        (mirrored * _SIGNS[:, None]).T,
-    ]
+    if min(pixels.shape[:2]) < _MIN_SIDE_PX:
+        return [np.zeros((16, 16))] * 8
+    plain, mirrored = _sample_both_ways(pixels)
+    inverted, opposite = _sample_both_ways(pixels[::-1])
+    points = [
+        plain, mirrored.T, opposite, inverted.T, inverted, mirrored, plain.T, opposite.T,
+    ]  # fmt: skip
+    return [_to_frequencies(some) for some in points]
 
 
 def sample_luminance(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Filter a picture by two box passes a side and take 64 x 64 points: float64, 0..255."""
-    height, width = pixels.shape[:2]
-    if height == width == _GRID:
+    if pixels.shape[:2] == (_GRID, _GRID):
         return pixels.astype(np.float64) @ _LUMA
+    return _sample_rows(pixels) @ _bands(pixels.shape[1]).as_matrix().T
+
+
+def _sample_both_ways(
+    pixels: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sample a picture and its mirror image, left to right."""
+    if pixels.shape[:2] == (_GRID, _GRID):
+        points = sample_luminance(pixels)
+        return points, points[:, ::-1]
+    luminance = _sample_rows(pixels)
+    columns = _bands(pixels.shape[1]).as_matrix().T
+    return luminance @ columns, luminance[:, ::-1] @ columns
+
+
+def _sample_rows(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Filter rows and take 64 of them: luminance [64, W]."""
+    height, width = pixels.shape[:2]
     rows = pixels.reshape(height, -1)
     bands = _bands(height)
     sampled = np.empty((_GRID, rows.shape[1]))
     for point, (first, weights) in enumerate(zip(bands.first, bands.weights, strict=True)):
         part = rows[first : first + len(weights)].astype(np.float64)
         np.matmul(weights[: len(part)], part, out=sampled[point])
-    luminance = sampled.reshape(_GRID, width, 3) @ _LUMA
-    return luminance @ _bands(width).as_matrix().T
+    return sampled.reshape(_GRID, width, 3) @ _LUMA
+
+
+def _to_frequencies(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.round(_DCT @ points @ _DCT.T, _DECIMALS)
 
 
 def measure_quality(points: NDArray[np.float64]) -> int:
@@ -163,4 +182,3 @@ def _window(centers: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64],
 _DCT = np.sqrt(2 / _GRID) * np.cos(
     np.pi / (2 * _GRID) * np.arange(1, 17)[:, None] * (2 * np.arange(_GRID) + 1)
 )  # [16, 64]
-_SIGNS = np.where(np.arange(16) % 2 == 0, -1.0, 1.0)  # odd frequencies change sign when mirrored

@@ -20,9 +20,10 @@ from curate.stages.duplicates.windows import SIDE, WINDOWS, Span, sample_span
 STRANGERS = 9.0
 """The change of those that are not compared in full."""
 
-# Of 8 x 8 cells and a window that was not moved. Chosen by us: of copies of real pictures and of
-# the toy web 98 % are below (of those with a border 90 %), of strangers with near windows 1 in 60.
-_LOOSE_CHANGE = 0.5
+LOOSE_CHANGE = 0.5
+"""Largest change of 8 x 8 cells and a window that was not moved, before a pair is compared in full.
+Chosen by us: of copies of real pictures and of the toy web 98 % are below (of those with a border
+90 %), of strangers with near windows 1 in 60."""
 _STEP = 0.015  # of a side; chosen by us: half a cell
 _MOVES = (2, 1)  # steps that an end is moved by, then again from the best; chosen by us
 _COARSE = 8
@@ -55,7 +56,7 @@ def _measure_one_way(part: Cells, whole: Cells, form: int) -> NDArray[np.float32
     all_of = _shares((0.0, 1.0), _COARSE)
     coarse = _compare(_cut_all(whole, *shares), _cut_all(part, all_of, all_of))
     changes = np.full(len(part), STRANGERS, np.float32)
-    close = np.flatnonzero(coarse <= np.float32(_LOOSE_CHANGE))
+    close = np.flatnonzero(coarse <= np.float32(LOOSE_CHANGE))
     for low in range(0, len(close), _AT_ONCE):
         some = close[low : low + _AT_ONCE]
         changes[some] = _least_change(part[some], whole[some], form)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from curate.core.errors import ConfigError
+from curate.stages.duplicates.cropped import LOOSE_CHANGE
 from curate.stages.duplicates.hamming import MAX_RUN
 from curate.stages.duplicates.keepers import KeeperPolicy
 
@@ -89,8 +90,9 @@ class DedupConfig:
                 "dedup.crop_radius: must be -1 or in [1, 8], got 0; windows are never cut exactly, "
                 "raise it"
             )
-        for name in ("thumbnail_change", "pdq_change", "crop_change"):
+        for name in ("thumbnail_change", "pdq_change"):
             self._check(name, 0, 2, "lower it")
+        self._check("crop_change", 0, LOOSE_CHANGE, "beyond are strangers, lower it")
         self._check("pdq_min_quality", 0, 100, "lower it")
         self._check("semantic_min_cosine", 0, 1, "it is a cosine, 1 - eps")
         self._check("semantic_nearest", 1, 16, "lower it")

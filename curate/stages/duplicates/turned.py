@@ -11,7 +11,7 @@ from curate.stages.duplicates.thumbnails import measure_change
 
 Cells = NDArray[np.uint8]
 
-# [P, N, N, 3] each; Source: the order of `annotators/pdq_hash.turn_and_flip`.
+# [P, N, N, 3] each; Source: the order of `annotators/pdq_hash.measure_turns`.
 _TURNS: Sequence[Callable[[Cells], Cells]] = (
     lambda cells: cells,
     lambda cells: np.rot90(cells, 1, (1, 2)),

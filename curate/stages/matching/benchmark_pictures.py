@@ -106,9 +106,9 @@ def check_readable(own: ShardSet, shards: Sequence[str], benchmark: str, allowed
 def turn_pixels(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Turn and mirror a picture in all eight ways, itself first: uint8 [H, W, 3] or [W, H, 3] each.
 
-    PDQ can give the eight hashes from one spectrum (`turn_and_flip`), but its box filter and its
-    sampling lean to one side: a mirrored JPEG is then 26 to 28 bits away at 192 and 256 px, one
-    turned by 180 degrees up to 56, beyond the radius; by the turned pixels they are 2 to 6 away.
+    PDQ's short way gives the eight hashes from one spectrum, but its box filter and its sampling
+    lean to one side: a mirrored JPEG is then 26 to 28 bits away at 192 and 256 px, one turned by
+    180 degrees up to 56, beyond the radius; by the turned pixels they are 2 to 6 away.
     """
     turned = [np.rot90(pixels, quarter) for quarter in range(4)]
     forms = [*turned, *(form[:, ::-1] for form in turned)]
