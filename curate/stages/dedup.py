@@ -54,10 +54,10 @@ from curate.stages.duplicates.semantic import (
     SEMANTIC,
     SPREAD,
     vector_bytes,
-    write_cells,
     write_semantic,
     write_spread,
 )
+from curate.stages.duplicates.semantic_cells import write_cells
 from curate.stages.duplicates.semantic_layout import SemanticLayout
 
 __all__ = ["DedupConfig", "DedupStage"]

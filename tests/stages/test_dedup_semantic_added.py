@@ -13,7 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.dedup_inputs import Samples, cut_shards, write_inputs
+from curate.core.errors import DataError
 from curate.core.seed import make_rng
+from curate.stages.duplicates import semantic
 from curate.stages.duplicates.cells import nearest_cells
 from tests.stages.test_dedup_semantic import (
     RULES,
@@ -123,6 +125,64 @@ def test_added_shards_without_kept_samples_and_dropped_ones_change_nothing(tmp_p
     for name in samples.names()[20:40]:
         expected[name] = (False, None, None)
     assert found == expected
+
+
+@pytest.mark.parametrize("norm", [0.992, 1.008])
+def test_old_samples_near_a_new_one_are_found_whatever_the_norms_and_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norm: float
+) -> None:
+    monkeypatch.setattr(semantic, "_OLD_ROWS", 7)
+    monkeypatch.setattr(semantic, "_FRESH_ROWS", 5)
+    samples, embeddings = crowd(120)
+    embeddings = set_embeddings(samples, embeddings * np.float16(norm))
+    shards = {
+        "00000": np.arange(0, 120, 2),
+        "00001": np.arange(1, 120, 2),
+    }  # a pair has one of each
+    expected = brute_force(samples, embeddings, 0.9)
+    wide = embeddings.astype(np.float64)
+    products = np.einsum("nd,nd->n", wide[::2], wide[1::2])
+    found = grow(tmp_path, samples, shards)
+    assert found == expected
+    assert norm > 1 or ((products < 0.9) & (products > 0.88)).any()  # below it but for their norms
+
+
+def test_a_shard_of_one_sample_finds_its_pair_in_its_few_cells(tmp_path: Path) -> None:
+    samples, embeddings = crowd(120)
+    shards = {"00000": np.arange(114), **{f"{n:05d}": np.array([n]) for n in (114, 11, 117)}}
+    embeddings[[114, 117]] = embeddings[[3, 80]]
+    embeddings = set_embeddings(samples, embeddings)
+    shards["00000"] = np.delete(shards["00000"], 11)
+    found = grow(tmp_path, samples, shards, semantic_cells=12)
+    expected = brute_force(samples, embeddings, 0.9)
+    for key in {*samples.names()} - found.keys():
+        assert expected.pop(key) == (True, None, None)
+    assert found == expected
+    assert found[samples.names()[80]] == (False, samples.names()[117], "semantic")
+
+
+def test_cells_belong_to_the_samples_however_they_are_cut(tmp_path: Path) -> None:
+    samples, _ = crowd(240)
+    order = make_rng(10, "cells").permutation(240)
+    cells: list[bytes] = []
+    for number in (1, 2, 7):
+        folder = tmp_path / str(number)
+        shards = {f"{n:05d}": part for n, part in enumerate(np.array_split(order, number))}
+        write_inputs(folder, samples, shards)
+        dedup(folder, semantic_cells=2, phash_radius=-1)
+        cells.append((folder / "dedup" / "_cells.npy").read_bytes())
+    assert len(set(cells)) == 1  # of 64 samples, those of smallest draw
+
+
+def test_embeddings_of_several_lengths_are_refused(tmp_path: Path) -> None:
+    samples, embeddings = crowd(4)
+    lists: list[list[float]] = embeddings.tolist()
+    lists[1] = [*lists[1], 0.0]
+    lists[2] = lists[2][:-1]
+    samples.more = {COLUMN: pa.array(lists, pa.list_(pa.float32()))}
+    write_inputs(tmp_path, samples, cut_shards(4, 1))
+    with pytest.raises(DataError, match=r"of shard 00000 must have vectors of one length"):
+        dedup(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Find pictures that mean the same by their embeddings, cell by cell.
 
-    first generation's shards -> a sample -> centroids of cells: `_cells`, kept by all generations
+    first generation's shards -> centroids of cells: `_cells` (`semantic_cells.py`), kept by all
     some shards' embeddings -> nearest cells -> an entry for each cell, in bins of cells: `_spread-`
     a bin of cells, of all files -> pairs of at least the cosine, one end new -> edges: `_semantic-`
 
@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from curate.core.errors import DataError
 from curate.core.manifest import Task
 from curate.core.schema import KEY
-from curate.core.seed import derive_seed
-from curate.core.shard import ShardSet, npy_bytes
+from curate.core.shard import ShardSet
 from curate.core.stage import Place
-from curate.stages.duplicates.cells import count_sample, fit_cells, nearest_cells
+from curate.stages.duplicates.cells import nearest_cells
 from curate.stages.duplicates.cosine import Cell, pairs_above
 from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.edge_table import HEAVY_SCHEMA, make_edges, write_edges
@@ -37,36 +36,11 @@ from curate.stages.duplicates.shuffle import BinWriter, Part, fixed_bytes, fixed
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 CELLS, SPREAD, SEMANTIC = "_cells", "_spread-", "_semantic-"
 
-_SAMPLED_SHARDS = 256  # chosen by us: 2.5 million samples of usual shards, for 65,536 cells
 _NEARLY = 1e-3  # chosen by us: float32 products of 1,024 dimensions are off by 2e-4 at most
 _LEAST_NORM = (1 - MAX_NORM_ERROR) ** 2
 _FRESH_ROWS = 1024  # chosen by us: products of 1,024 x 16,384, 64 MB
 _OLD_ROWS = 16_384
 _USUAL_BYTES = 2048
-
-
-def write_cells(sources: Sources, config: DedupConfig, seed: int, task: Task, place: Place) -> None:
-    """Write the centroids of the cells, [K, D] float32; [0, 0] where nothing was embedded.
-
-    The sample is the rows of smallest draw, of at most 256 shards, so it belongs to the samples and
-    not to their order as long as there are no more shards.
-    """
-    num_cells = task.params["num_cells"]
-    draws = sorted(task.params["shards"], key=lambda name: derive_seed(seed, "cells", name))
-    shards = sorted(draws[:_SAMPLED_SHARDS])
-    share = -(-count_sample(num_cells) // max(1, len(shards)))
-    parts: list[Embeddings] = []
-    for shard in shards:
-        keys, embeddings = read_embeddings(sources, config, shard)
-        draw = np.array([derive_seed(seed, "cells", key) for key in keys], np.uint64)
-        most = count_sample(num_cells) if len(draws) <= _SAMPLED_SHARDS else share
-        parts.append(embeddings[np.sort(np.argsort(draw, kind="stable")[:most])])
-    parts = [part for part in parts if len(part)]
-    centroids = np.empty((0, 0), np.float32)
-    if parts:
-        sample: Any = np.concatenate(parts)
-        centroids = fit_cells(sample, num_cells, seed)
-    (place.out / f"{CELLS}.npy").write_bytes(npy_bytes(centroids))
 
 
 def write_spread(
@@ -152,7 +126,7 @@ def _to_numpy(column: pa.ChunkedArray, shard: str, name: str) -> Embeddings:
     values = pc.list_flatten(column.combine_chunks())
     kind = np.float16 if values.type == pa.float16() else np.float32
     flat: Any = np.asarray(values.to_numpy(zero_copy_only=False), kind)
-    if len(flat) % len(column):
+    if len(pc.unique(pc.list_value_length(column))) > 1:
         raise DataError(
             f"dedup: column {name} of shard {shard} must have vectors of one length, got others; "
             "run annotate again"

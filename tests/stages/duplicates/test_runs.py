@@ -82,9 +82,9 @@ def test_a_heavy_run_that_too_few_bits_tell_apart_is_not_dropped(
 
 def test_a_crowd_within_a_heavy_run_is_bounded_not_dropped() -> None:
     rng = make_rng(1, "crowd within")
-    far = rng.integers(0, 1 << 48, 1500, np.uint64)
-    crowd = far[:1] ^ (np.uint64(1) << np.arange(2, 42, dtype=np.uint64))
-    hashes = np.concatenate([far, crowd])  # all agree on 16 bits
+    far = rng.integers(0, 1 << 48, 1500, np.uint64) << np.uint64(16)
+    crowd = far[:1] ^ (np.uint64(1) << np.arange(18, 58, dtype=np.uint64))
+    hashes = np.concatenate([far, crowd])  # all agree on the first band
     joined = join(hashes, 4, max_run=16)
     found = listed(joined)
     assert set(found) <= set(brute_force(hashes, 4))
