@@ -174,6 +174,22 @@ def test_cells_belong_to_the_samples_however_they_are_cut(tmp_path: Path) -> Non
     assert len(set(cells)) == 1  # of 64 samples, those of smallest draw
 
 
+def test_cells_of_a_few_samples_are_chosen_anew_when_many_come(tmp_path: Path) -> None:
+    samples, embeddings = crowd(120)
+    rows = make_rng(11, "many").permutation(120)
+    parts = {"00001": rows[:4], "00002": rows[4:60], "00000": rows[60:110], "00003": rows[110:]}
+    config: dict[str, Any] = {"semantic_cells": 9, "phash_radius": -1}
+    found: Found = {}
+    for number, (name, part) in enumerate(parts.items()):
+        write_inputs(tmp_path, samples, {name: part})
+        found, ran = dedup(tmp_path, **config)
+        spread = {task.split("-")[1] for task in ran if task.startswith("_spread")}
+        expected = [{"000"}, {"001"}, {"000", "001", "002"}, {"003"}]  # 4, 60, 110 and 120
+        assert spread == expected[number]
+        assert len(np.load(tmp_path / "dedup" / "_cells.npy")) == (4 if number < 2 else 9)
+    assert found == brute_force(samples, embeddings, 0.9)
+
+
 def test_embeddings_of_several_lengths_are_refused(tmp_path: Path) -> None:
     samples, embeddings = crowd(4)
     lists: list[list[float]] = embeddings.tolist()

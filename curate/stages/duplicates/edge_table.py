@@ -94,7 +94,7 @@ def read_edges(own: ShardSet, generations: Sequence[Sequence[str]]) -> Edges:
     for names in reversed(generations):
         for name in names:
             kept.append(_without(own.table(name), replaced))
-        replaced = np.union1d(replaced, np.concatenate([replaced, *_heavy_hashes(own, names)]))
+        replaced = np.unique(np.concatenate([replaced, *_heavy_hashes(own, names)]))
     table = pa.concat_tables(kept)
     return Edges(
         left=table["left"].to_numpy(),

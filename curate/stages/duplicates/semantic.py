@@ -1,12 +1,12 @@
 """Find pictures that mean the same by their embeddings, cell by cell.
 
-    first generation's shards -> centroids of cells: `_cells` (`semantic_cells.py`), kept by all
+    first generations' shards -> centroids of cells: `_cells` (`semantic_cells.py`), kept by all
     some shards' embeddings -> nearest cells -> an entry for each cell, in bins of cells: `_spread-`
     a bin of cells, of all files -> pairs of at least the cosine, one end new -> edges: `_semantic-`
 
 The pairs are verified, so cells decide only on what is missed: two rows that share none of their
 nearest cells (fewer than 1 in 1,000: benchmarks/semantic.py). That is why an added shard may end
-otherwise than in one run over all: the cells are those of the first generation.
+otherwise than in one run over all: the cells are those of the first generations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cut the space of embeddings into cells by a sample of the first generation: `_cells`.
+"""Cut the space of embeddings into cells by a sample of the first generations: `_cells`.
 
 a shard's keys -> a draw for each, by seed and key alone
 the rows of smallest draw of all shards -> centroids, kept by all later generations

@@ -1,6 +1,10 @@
 """Cut the comparison of embeddings into tasks that hold no more bytes than `bin_entries` values.
 
-first generation -> `_cells`; all shards -> `_spread-GGG-NNNNN` -> `_semantic-GGG-NNNNN`
+first generations -> `_cells`; all shards -> `_spread-GGG-NNNNN` -> `_semantic-GGG-NNNNN`
+
+Cells that were chosen for few samples do not fit many: one cell for 4,000 makes one task of all,
+however many come. So when the set is 16 times as large as that which the cells are of, they are
+chosen anew by all that is there, and all embeddings are compared once more.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from curate.stages.duplicates.semantic import CELLS, SEMANTIC, SPREAD
 from curate.stages.duplicates.shuffle import count_bins
 
 _VALUE_BYTES = 75  # of one of `bin_entries`, see DedupConfig
+_MOST_GROWTH = 16
+"""Derived by us from the cost in `count_cells`: with a quarter of the best number of cells it is
+(4 + 1/4) / 2 = 2.1 times the least, and starting anew at every 16-fold costs 1/15 more in all."""
 
 
 class SemanticLayout:
@@ -32,17 +39,18 @@ class SemanticLayout:
         self._nearest = config.num_nearest
         # Entries are held twice while they are sorted.
         self._most = max(1, config.bin_entries * _VALUE_BYTES // (2 * num_bytes))
-        wanted = config.semantic_cells or count_cells(layout.num_hashes, self._nearest)
-        self.num_cells = wanted
+        self._num_first = _count_first(layout.first_rows)
+        num_samples = layout.first_rows[self._num_first]
+        self.num_cells = config.semantic_cells or count_cells(num_samples, self._nearest)
 
     def cells_task(self, inputs: Mapping[str, Mapping[str, str]]) -> Task:
-        """Plan the task that cuts the space of embeddings, by the first generation's samples."""
-        generations = self._layout.generations
-        shards = generations[0].shards if generations else ()
+        """Plan the task that cuts the space of embeddings, by the first generations' samples."""
+        first = self._layout.generations[: self._num_first]
+        shards = [shard for generation in first for shard in generation.shards]
         return Task(
             shard=CELLS,
             inputs=sum_digests(inputs, shards),
-            params={"shards": list(shards), "num_cells": self.num_cells},
+            params={"shards": shards, "num_cells": self.num_cells},
         )
 
     def spread_tasks(
@@ -126,3 +134,16 @@ class SemanticLayout:
         entries = self._layout.first_rows[number + 1] * self._nearest
         most = 1 << (self.num_cells.bit_length() - 1)
         return min(count_bins(entries, self._most), most)
+
+
+def _count_first(first_rows: Sequence[int]) -> int:
+    """Give how many generations the cells are of: all, each time the set had grown 16-fold.
+
+    Args:
+        first_rows: of each generation, and the number of all samples.
+    """
+    first = min(1, len(first_rows) - 1)
+    for number, total in enumerate(first_rows):
+        if total > _MOST_GROWTH * first_rows[first]:
+            first = number
+    return first

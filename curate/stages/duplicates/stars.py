@@ -49,7 +49,7 @@ def choose_keepers(
         is_taken[taken] = True
         released = _neighbours(starts, neighbours, taken)
         np.subtract.at(waits_for, released, 1)
-        ready = find_distinct(released[(waits_for[released] == 0) & ~is_taken[released]])
+        ready = find_distinct(released[waits_for[released] == 0])  # one taken waits for its keeper
     return is_keeper
 
 

@@ -43,6 +43,29 @@ def test_cells_are_those_of_the_first_generation() -> None:
     assert plan(0).cells_task(INPUTS).params["shards"] == []
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shards", "num_samples"),
+    [
+        ([1000, 15_000, 0], "a", 1000),  # 16 times as many are not yet too many
+        ([1000, 15_001, 0], "ab", 16_001),
+        ([1000, 15_001, 230_000], "ab", 16_001),
+        ([1000, 15_001, 250_000], "abc", 266_001),
+        ([0, 0, 5], "abc", 5),
+        ([0, 7, 5], "ab", 7),
+        ([0, 0, 0], "a", 0),
+    ],
+)
+def test_cells_are_chosen_anew_when_the_set_has_grown_sixteenfold(
+    sizes: list[int], shards: str, num_samples: int
+) -> None:
+    kept = dict(zip("abc", sizes, strict=True))
+    given = DedupConfig(semantic_min_cosine=0.9)
+    generations = [Generation(number=n, shards=(name,)) for n, name in enumerate(kept)]
+    semantic = SemanticLayout(Layout(generations, kept, given), given, num_bytes=1536)
+    params = semantic.cells_task(INPUTS).params
+    assert params == {"shards": [*shards], "num_cells": count_cells(num_samples)}
+
+
 def test_a_generation_is_compared_with_earlier_ones_from_its_first_row_on() -> None:
     spread, tasks = compared(plan())
     assert [task.params["first_row"] for some in spread for task in some] == [0, 16_000, 16_000]
