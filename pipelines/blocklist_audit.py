@@ -3,6 +3,7 @@
     blocklist's tables -> hits of purpose harm
         -> audit/blocklist.jsonl   append-only, one line a hit
         -> audit/harm_keys.txt     for `curate takedown keys=`
+    previews, sheets and pages from before a sample was on a list -> removed
     lines that were not yet handed over -> blocklist.on_hit -> audit/handed.jsonl
 
 Done by the client, after the stage and at every run: stages know no clock. A line holds key, list,
@@ -20,11 +21,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from curate.core.append_only import append_lines, read_lines
-from curate.core.manifest import find_markers
+from curate.core.commit import remove_shard
+from curate.core.manifest import SUMMARY, find_markers, finished_shards
 from curate.core.shard import ShardSet
 from curate.core.store import Store
 from curate.core.withheld import BLOCKED, BLOCKLIST, HITS, REASONS
 from curate.stages.matching.blocklist_config import HARM, BlocklistConfig
+from pipelines.inspect import SHEET
 
 AUDIT = "audit"  # folder; not the stage's own, where only shards may lie
 LOG, HANDED, HARM_KEYS = "blocklist.jsonl", "handed.jsonl", "harm_keys.txt"
@@ -52,6 +55,7 @@ def audit_hits(out: Store, config: BlocklistConfig, run: str) -> list[str]:
     append_lines(audit, LOG, [{**hit, **stamp, **remedy} for hit in new.values()])
     _write_keys(audit, sorted({hit["key"] for hit in hits}))
     _drop_thumbnails(out, blocklist)
+    _drop_report(out, blocklist)
     return _hand_over(audit, config, stamp) if config.on_hit else []
 
 
@@ -110,15 +114,37 @@ def _write_keys(audit: Store, keys: Sequence[str]) -> None:
 
 
 def _drop_thumbnails(out: Store, blocklist: ShardSet) -> None:
-    """Remove previews that `curate show` wrote before a picture was on a list."""
+    """Remove previews that `curate show` wrote before a picture was on a list.
+
+    Sheets of clusters go all, once there is a hit: the next `curate show` draws them again.
+    """
     thumbnails = out.child(".thumbnails")
     there = {name.removesuffix(".png") for name in thumbnails.names(".png")}
     if not there:
         return
-    for _, table in blocklist.tables(["key", "status"]):
-        for row in table.to_pylist():
-            if row["key"] in there and row["status"] in REASONS:
-                thumbnails.delete(f"{row['key']}.png")
+    hits = {
+        row["key"]
+        for _, table in blocklist.tables(["key", "status"])
+        for row in table.to_pylist()
+        if row["status"] in REASONS
+    }
+    for name in there:
+        if name in hits or (hits and name.startswith(SHEET)):
+            thumbnails.delete(f"{name}.png")
+
+
+def _drop_report(out: Store, blocklist: ShardSet) -> None:
+    """Remove a page that was written before the verdicts of today, if these withhold anything."""
+    report = out.child("report")
+    digests = blocklist.all_digests(".parquet")
+    judged = dict[str, str]()
+    for shard, marker in find_markers(blocklist.store, blocklist.shards()):
+        if marker and any(marker.counts.get(f"dropped.{reason}") for reason in REASONS):
+            judged |= digests[shard]
+    for shard, marker in find_markers(report, finished_shards(report)):
+        if marker and not judged.items() <= marker.identity.inputs.items():
+            report.delete(SUMMARY)
+            remove_shard(report, shard)
 
 
 def _name(line: Mapping[str, Any]) -> _HitName:

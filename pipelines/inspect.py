@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 BLOCKLIST = "blocklist"  # as in core/withheld.py, which imports arrow
 _JUDGED = ("annotate", "ingest", BLOCKLIST, "repeats")  # whose tables filter reads
 RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
+SHEET = "cluster-"  # starts the names of clusters' sheets among the thumbnails
 _OUTCOMES = (
     "passes",
     "fails",
     "unmeasured",
 )  # by `score_rule`'s codes
+_BORROWED = ("alternates", "text", "text_raw", "captions.text")  # may be captions of other samples
+_NOT_SHOWN = "withheld by blocklist"
 
 
 def read_run(out: Store) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def show_rows(
         if row["key"] in withheld:
             yield _without_content(row, stage, withheld[row["key"]])
         else:
-            yield {**row, **_picture(out, row["key"])}
+            yield {**_without_borrowed(out, row), **_picture(out, row["key"])}
 
 
 def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
@@ -70,7 +73,7 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
     for stage in [BLOCKLIST] if withheld else stages:
         lines = [f"withheld: {withheld}; no stage's row is shown"] if withheld else list[str]()
         for shard, row, marker in _rows_of(out, stage, key):
-            lines += _tell_row(row, marker)
+            lines += _tell_row(_without_borrowed(out, row), marker)
             lines += _tell_rules(out, shard, row) if stage == "filter" else []
         known = known or bool(lines)
         if lines:
@@ -140,15 +143,41 @@ def _find_rows(shard_set: ShardSet, key: str, reason: str) -> Iterator[dict[str,
 
 def _withheld_by_url(out: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Find the rows that repeat the URL of a withheld sample: key -> why they are withheld too."""
-    from curate.core.shard import ShardSet
-    from curate.core.withheld import find_withheld_urls
-
-    if BLOCKLIST not in read_run(out)["stages"] or not any(row.get("url") for row in rows):
+    if not any(row.get("url") for row in rows):
         return {}
-    urls = find_withheld_urls(ShardSet(out.child(BLOCKLIST)), ShardSet(out.child("ingest")))
+    urls = _withheld_texts(out, "url")
     return {
         row["key"]: "its URL is that of a withheld sample" for row in rows if row.get("url") in urls
     }
+
+
+def _without_borrowed(out: Store, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace captions that are those of withheld samples: dedup may have run before the list."""
+    borrowed = {name: row[name] for name in _BORROWED if row.get(name)}
+    if not borrowed:
+        return dict(row)
+    captions = _withheld_texts(out, "caption")
+
+    def hide(text: str) -> str:
+        return _NOT_SHOWN if text.strip() in captions else text
+
+    shown = {
+        name: hide(value) if isinstance(value, str) else [hide(text) for text in value]
+        for name, value in borrowed.items()
+    }
+    return {**row, **shown}
+
+
+def _withheld_texts(out: Store, column: str) -> set[str]:
+    """Find the URLs or captions of withheld samples; none in a pipeline without the stage."""
+    from curate.core.shard import ShardSet
+    from curate.core.withheld import find_withheld_texts
+
+    if BLOCKLIST not in read_run(out)["stages"]:
+        return set()
+    return find_withheld_texts(
+        ShardSet(out.child(BLOCKLIST)), ShardSet(out.child("ingest")), column
+    )
 
 
 def _without_content(row: Mapping[str, Any], stage: str, why: str) -> dict[str, Any]:

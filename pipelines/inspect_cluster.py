@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.core.errors import DataError
 from curate.core.store import Store
-from pipelines.inspect import open_stage, withheld_of
+from pipelines.inspect import SHEET, open_stage, withheld_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,7 +165,7 @@ def _write_sheet(out: Store, cluster: str, members: Sequence[ClusterMember]) -> 
         )
         for member in drawn
     ]
-    name = f".thumbnails/cluster-{cluster}.png"
+    name = f".thumbnails/{SHEET}{cluster}.png"
     out.write(name, encode_image(draw_sheet(cells), "png"))
     return str(out.local_path(name))
 

@@ -47,24 +47,33 @@ def find_withheld(blocklist: ShardSet | None, keys: Collection[str]) -> dict[str
     return withheld
 
 
-def find_withheld_urls(blocklist: ShardSet | None, ingest: ShardSet) -> set[str]:
-    """Find the URLs of withheld samples: other rows may repeat them under keys of their own.
+def find_withheld_texts(blocklist: ShardSet | None, ingest: ShardSet, column: str) -> set[str]:
+    """Find what ingest says of withheld samples: other rows may have it too.
+
+    A row may repeat a withheld URL under a key of its own, and a keeper of dedup hold a withheld
+    caption as an alternate, from before the list was there.
 
     Args:
         blocklist: the stage's shards; None in a pipeline without it.
-        ingest: where the URLs are.
+        ingest: all samples.
+        column: "url" or "caption".
+
+    Returns:
+        The texts, without white space around them.
     """
+    if blocklist is None:
+        return set()
+    markers = dict(find_markers(blocklist.store, blocklist.shards()))
     found: set[str] = set()
-    markers = find_markers(blocklist.store, blocklist.shards()) if blocklist else ()
-    for shard, marker in markers:
-        if blocklist is None or marker is None or not _counts_withheld(marker):
+    for shard in ingest.shards():
+        marker = markers.get(shard)  # none where nothing was judged
+        if marker and not _counts_withheld(marker):
             continue
-        judged = blocklist.table(shard, [KEY, STATUS])
-        withheld = judged.filter(pc.is_in(judged[STATUS], value_set=pa.array(REASONS)))
-        rows = ingest.table(shard, [KEY, "url"])
-        here = pc.is_in(rows[KEY], value_set=withheld[KEY].combine_chunks())
-        found.update(url for url in rows.filter(here)["url"].to_pylist() if url)
-    return found
+        rows = ingest.table(shard, [KEY, column])
+        shown = may_be_shown(rows, blocklist, shard)[KEY].combine_chunks()
+        withheld = rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=shown)))
+        found.update(text.strip() for text in withheld[column].to_pylist() if text)
+    return found - {""}
 
 
 def _counts_withheld(marker: Marker) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from curate.core.shard import ShardSet
-from curate.core.withheld import UNJUDGED, find_withheld, find_withheld_urls, may_be_shown
+from curate.core.withheld import UNJUDGED, find_withheld, find_withheld_texts, may_be_shown
 from eval.funnel import measure_funnel
 from eval.gallery import open_gallery
 from eval.report_repeats import find_repeats
@@ -63,15 +64,35 @@ def test_only_judged_and_passed_rows_may_be_shown(
     assert may_be_shown(table, None, "00001").num_rows == len(STATUSES) + 1
 
 
-def test_withheld_keys_and_urls_are_those_of_the_verdicts(
+def test_withheld_keys_urls_and_captions_are_those_of_the_verdicts(
     ingest: ShardSet, blocklist: ShardSet, toy: Any
 ) -> None:
     keys = {toy.key(name): name for name in STATUSES}
     assert {keys[key] for key in find_withheld(blocklist, keys)} == HIDDEN
     assert find_withheld(None, keys) == {}
-    urls = find_withheld_urls(blocklist, ingest)
-    assert urls == {f"http://a/{name}" for name in HIDDEN}
-    assert find_withheld_urls(None, ingest) == set()
+    urls = find_withheld_texts(blocklist, ingest, "url")
+    assert urls == {f"http://a/{name}" for name in (*HIDDEN, "unjudged")}
+    captions = find_withheld_texts(blocklist, ingest, "caption")
+    assert captions == {f"words of {name}" for name in (*HIDDEN, "unjudged")}
+    assert find_withheld_texts(None, ingest, "url") == set()
+
+
+@pytest.mark.parametrize("reason", [status for name, status in STATUSES.items() if name in HIDDEN])
+def test_one_sample_of_any_reason_withholds_its_caption(
+    make_shards: Any, ingest: ShardSet, toy: Any, reason: str
+) -> None:
+    rows = [{"key": toy.key(name), "status": "ok"} for name in (*STATUSES, "unjudged")]
+    rows[0]["status"] = reason
+    counts = {"in": 7, "kept": 6, f"dropped.{reason}": 1}
+    judged = make_shards("blocklist", rows, counts=counts)
+    assert find_withheld_texts(judged, ingest, "caption") == {"words of fine"}
+
+
+def test_the_captions_of_a_shard_that_was_not_judged_are_withheld(
+    ingest: ShardSet, tmp_path: Path
+) -> None:
+    judged = ShardSet(tmp_path / "blocklist")  # has not begun
+    assert len(find_withheld_texts(judged, ingest, "caption")) == len(STATUSES) + 1
 
 
 def test_a_repeated_caption_of_a_hit_is_not_shown(

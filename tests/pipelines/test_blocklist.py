@@ -29,6 +29,7 @@ from curate.stages.matching.list_kinds import KINDS
 from pipelines.blocklist_audit import AUDIT, HANDED, HARM_KEYS, LOG
 from pipelines.cli import main
 from pipelines.inspect import show_rows, tell_story
+from pipelines.inspect_cluster import show_cluster
 from pipelines.ledger import write_ledger
 from pipelines.plan import plan_request
 from pipelines.request import parse_request
@@ -351,6 +352,45 @@ def test_a_preview_from_before_the_list_goes(tmp_path: Path) -> None:
     assert gone == {key_of(tmp_path, HARMFUL), key_of(tmp_path, OWNED)}
 
 
+def test_a_list_that_comes_after_dedup_takes_back_all_that_was_shown(tmp_path: Path) -> None:
+    make_pictures(tmp_path)
+    picture = bytes_of(tmp_path, "a")
+    for name in "abc":  # one picture in three files
+        (tmp_path / "pictures" / f"{name}.png").write_bytes(picture + name.encode())
+        (tmp_path / "pictures" / f"{name}.txt").write_text(f" {SECRET} {name} ")
+    stages = "[ingest,annotate,filter,dedup,recaption,bucket,report]"
+    options = ["dedup.keep_captions=5", "bucket.area_px=4096"]
+    run(tmp_path, *options, stages=stages)
+    out = LocalStore(tmp_path / "out")
+    keeper = next(key for key, row in rows(tmp_path, "dedup").items() if row["alternates"])
+    harm, innocent = (name for name in "abc" if key_of(tmp_path, name) != keeper)
+
+    def shown() -> str:
+        found = [
+            list(show_rows(out, name, key=keeper)) for name in ("dedup", "recaption", "bucket")
+        ]
+        return str([found, list(tell_story(out, keeper))])
+
+    assert shown().count(f"{SECRET} {harm}") >= 6  # in all three, by show and by why
+    sheet = Path(show_cluster(out, keeper, limit=9).sheet)
+    page = tmp_path / "out" / "report" / "index.html"
+    assert sheet.exists() and page.exists()
+
+    (tmp_path / "known.txt").write_text(f"sha256 {sha256_of(tmp_path, harm)}\n")
+    known = lists(tmp_path)[:2]
+    run(tmp_path, *options, *known, "stage=blocklist", stages=stages)  # no later stage runs
+    assert f"{SECRET} {harm}" not in shown()
+    assert f"{SECRET} {innocent}" in shown()
+    assert not sheet.exists() and not page.exists()
+
+    run(tmp_path, *options, *known, stages=stages)
+    assert f"{SECRET} {innocent}" in str(rows(tmp_path, "bucket"))
+    assert f"{SECRET} {harm}" not in str(rows(tmp_path, "bucket"))
+    before = page.read_bytes()
+    run(tmp_path, *options, *known, "stage=blocklist", stages=stages)
+    assert page.read_bytes() == before  # it knows these verdicts
+
+
 def test_a_changed_list_makes_only_its_stage_and_later_ones_stale(folder: Path) -> None:
     with (folder / "known.txt").open("a") as file:
         file.write(f"sha256 {sha256_of(folder, 'd')}\n")
@@ -431,6 +471,30 @@ def test_a_hook_that_fails_ends_the_run_with_3_and_is_called_again(
     assert command(0) == 0
     assert len(heard(folder)) == 3  # the first hit twice
     assert command(7) == 0  # none waits
+
+
+def test_a_hook_that_cannot_start_is_told_and_its_output_is_not(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = folder / "hook"
+    program.write_bytes(b"\x7fELF of no machine")
+    program.chmod(0o700)
+    given = [*lists(folder), f"blocklist.on_hit=[{program}]", "stage=blocklist"]
+    (trouble,) = [text for report in run(folder, *given) for text in report.troubles]
+    assert "must end with exit code 0, got Exec format error for key" in trouble
+    argv = json.dumps([sys.executable, "-c", "import sys; print(sys.stdin.read())"])
+    run(folder, *lists(folder), f"blocklist.on_hit={argv}", "stage=blocklist")
+    assert len(audit(folder, "handed.jsonl")) == 2
+    assert key_of(folder, HARMFUL) not in capfd.readouterr().out
+
+
+def test_what_of_a_list_cannot_be_matched_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (folder / "known.txt").open("a") as file:
+        file.write("pdna abcdef\n")
+    plan_request(parse_request(arguments(folder, *lists(folder))))
+    assert "list known: 1 sha256, 1 pdq; cannot be matched: 1 photodna" in caplog.text
 
 
 def test_a_hook_that_hangs_is_ended(folder: Path) -> None:

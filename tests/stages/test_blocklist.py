@@ -19,7 +19,7 @@ from PIL import Image
 from curate.core.commit import Output
 from curate.core.engine import run_stage
 from curate.core.engine_config import EngineConfig
-from curate.core.errors import StageError
+from curate.core.errors import ShardError, StageError
 from curate.core.executor import InlineExecutor
 from curate.core.manifest import State, Task
 from curate.core.schema import OK
@@ -119,7 +119,8 @@ def judge(
 def a_list(tmp_path: Path, text: str, name: str = "list.txt", **options: Any) -> ListConfig:
     path = tmp_path / name
     path.write_text(text)
-    return ListConfig(**{"path": str(path), "purpose": "harm", **options})
+    given: dict[str, Any] = {"path": str(path), "purpose": "harm", **options}
+    return ListConfig(**given)
 
 
 def blocked(rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
@@ -200,6 +201,13 @@ def test_a_low_quality_hash_matches_nothing_but_is_no_bypass(
     assert rows["flat"]["hits"] == []
     assert counts["dropped.held_low_quality"] == 1
     assert rows["a"]["keep"]
+    held = a_list(tmp_path, f"{own_hash}sha256 {digest}\n", "held.txt", low_quality="hold")
+    rows, _ = judge(measured, tmp_path, {"known": held})
+    assert rows["flat"]["status"] == "blocked"  # a hit goes before doubt
+    lists = {"known": a_list(tmp_path, own_hash, low_quality="hold"), "more": both}
+    rows, _ = judge(measured, tmp_path, {**lists, "other": a_list(tmp_path, own_hash, "o.txt")})
+    assert rows["flat"]["status"] == "blocked"
+    assert rows["turned"]["keep"]
 
 
 def test_hold_asks_for_nothing_of_a_list_without_pdq(measured: Path, tmp_path: Path) -> None:
@@ -314,7 +322,13 @@ def test_a_changed_list_makes_the_stage_stale_and_a_moved_one_does_not(
     moved = tmp_path / "moved.txt"
     Path(item.path).rename(moved)
     assert state(dataclasses.replace(item, path=str(moved))) is State.DONE
-    assert state(dataclasses.replace(item, path=str(moved), pdq_radius=30)) is State.STALE
+    kept = dataclasses.replace(item, path=str(moved))
+    for changed in (
+        dataclasses.replace(kept, pdq_radius=30),
+        dataclasses.replace(kept, purpose="opt_out"),
+        dataclasses.replace(kept, low_quality="hold"),
+    ):
+        assert state(changed) is State.STALE
     moved.write_text("a2" * 16)
     assert state(dataclasses.replace(item, path=str(moved))) is State.STALE
     for path in (tmp_path / "blocklist").iterdir():
@@ -338,6 +352,22 @@ def test_a_list_of_pdq_without_its_column_stops_the_stage(measured: Path, tmp_pa
     blind.setup()
     with pytest.raises(StageError, match=r"lists\.known: needs column pdq\.hash.*add pdq"):
         blind.run(task, Place(out=tmp_path, scratch=tmp_path))
+
+
+def test_columns_of_other_samples_are_not_held_against_these(
+    measured: Path, tmp_path: Path
+) -> None:
+    annotate = change_annotate(measured, tmp_path)
+    table = pq.read_table(annotate / "00000.parquet")
+    pq.write_table(table.take(list(range(table.num_rows))[::-1]), annotate / "00000.parquet")
+    known = a_list(tmp_path, f"pdq {pdq_of(measured, 'a')}")
+    with pytest.raises(ShardError, match="must have the keys of ingest, got others in shard 00000"):
+        judge(measured, tmp_path, {"known": known}, annotate)
+
+
+def test_a_shard_that_annotate_gave_up_is_left_out(measured: Path, tmp_path: Path) -> None:
+    stage = build(measured, {"known": a_list(tmp_path, "a1" * 16)}, tmp_path / "none")
+    assert list(stage.waves()) == [[]]
 
 
 def test_rows_do_not_depend_on_the_order_of_lists(measured: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter
 
 from curate.core.errors import ShardError
 from curate.core.seed import make_rng
+from curate.stages.matching import cosine_search
 from curate.stages.matching.benchmark_files import Item
 from curate.stages.matching.benchmark_pictures import BENCHMARK_SCHEMA, hash_items, turn_pixels
 from curate.stages.matching.cosine_search import search_cosine
@@ -103,6 +104,12 @@ def test_items_of_several_benchmarks_keep_their_names() -> None:
     assert [(hit.benchmark, hit.item) for hit in hits] == [("one", "a"), ("two", "a"), ("two", "b")]
 
 
+def test_equal_bytes_name_every_item_that_has_them() -> None:
+    tables = {name: table(item("a", draw(8), bytes="x")) for name in ("one", "two")}
+    hits = keep_strongest(PictureIndex(tables, LIMITS).match(sample(None, None)))[0]
+    assert [(hit.benchmark, hit.kind) for hit in hits] == [("one", "bytes"), ("two", "bytes")]
+
+
 def test_only_the_strongest_evidence_for_an_item_counts() -> None:
     def hit(kind: str, distance: float = 0.0) -> Hit:
         return Hit(row=0, benchmark="set", item="a", kind=kind, distance=distance)
@@ -131,6 +138,16 @@ def test_cosines_are_those_of_an_exhaustive_search() -> None:
     wanted = {(int(q), int(e)) for q, e in np.argwhere((exact >= 0.5) & near)}
     assert wanted == {pair for pair in pairs if near[pair]}
     np.testing.assert_allclose(found.cosine, exact[found.query, found.entry], atol=1e-6)
+
+
+def test_the_least_cosine_is_inclusive_and_blocks_do_not_show(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cosine_search, "_BLOCK", 6)  # two samples at once
+    axes = np.eye(3, dtype=np.float16)
+    found = search_cosine(np.concatenate([axes, axes[::-1]]), axes, 1.0)
+    assert found.query.tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.entry.tolist() == [0, 1, 2, 2, 1, 0]
 
 
 def test_embeddings_match_by_their_cosine_and_a_null_matches_nothing() -> None:
@@ -264,6 +281,7 @@ def test_what_pdq_can_tell_apart_is_not_left_to_phash() -> None:
     index = PictureIndex({"set": table(item("a", forms))}, replace(LIMITS, phash_radius=8))
     far = {"phash": 0, "thumbnail": bytes(192)}  # the item's own look
     assert list(index.match(sample(flip(forms[0], 40), 100, **far))) == []
+    assert list(index.match(sample(flip(forms[0], 40), 50, **far))) == []  # PDQ's own from here
     (hit,) = index.match(sample(flip(forms[0], 40), 49, **far))
     assert hit.kind == "phash"
 
@@ -274,7 +292,7 @@ def test_a_turned_form_of_a_flat_picture_must_be_nearer_than_the_picture_itself(
     turned = [flat_look(number) for number in range(100, 107)]
     facts = {"phashes": [0] * 8, "thumbnails": [one.tobytes() for one in (look, *turned)]}
     index = PictureIndex({"set": table({**item("a", draw(8), 10), **facts})}, limits)
-    for form, noise, is_met in ((look, 6, True), (turned[3], 6, False), (turned[3], 1, True)):
+    for form, noise, is_met in ((look, 4, True), (turned[3], 4, False), (turned[3], 1, True)):
         rng = make_rng(0, "noise", noise)
         change = rng.integers(-noise, noise + 1, 192)
         near = np.clip(form.astype(int) + change, 0, 255).astype(np.uint8)

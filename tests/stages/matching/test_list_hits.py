@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -88,6 +90,29 @@ def test_a_turned_form_is_a_hit_of_its_sample() -> None:
     listed = near(forms[np.arange(0, 50, 5), np.arange(10) % 8], np.arange(10), "forms")
     hits = ListMatcher([a_list(listed)]).match(samples(forms))
     assert [(hit.row, hit.distance) for hit in hits] == [(5 * n, n) for n in range(10)]
+
+
+def test_what_was_not_measured_or_says_too_little_is_never_looked_up() -> None:
+    """An unknown digest is held as zeros, which a list may have."""
+    zeros = np.zeros((1, 32), np.uint8)
+    listed = replace(a_list(zeros), digests={"sha256": zeros, "pdq": zeros})
+    known = np.array([True, False])
+    both = SampleHashes(
+        digests={"sha256": np.zeros((2, 32), np.uint8)},
+        known={"sha256": known},
+        forms=np.zeros((2, 1, 32), np.uint8),
+        is_hashed=np.ones(2, bool),
+        is_sharp=known,
+    )
+    assert ListMatcher([listed]).match(both) == [
+        ListHit(0, 0, "pdq", 0), ListHit(0, 0, "sha256", 0),
+    ]  # fmt: skip
+
+
+def test_hits_come_by_sample_then_by_list() -> None:
+    zeros = np.zeros((3, 1, 32), np.uint8)
+    hits = ListMatcher([a_list(zeros[0]), a_list(zeros[0])]).match(samples(zeros))
+    assert [(hit.row, hit.place) for hit in hits] == [(n // 2, n % 2) for n in range(6)]
 
 
 def test_a_list_that_repeats_itself_gives_one_hit_a_sample() -> None:

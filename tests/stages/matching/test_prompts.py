@@ -59,6 +59,16 @@ def test_the_share_of_runs_is_inclusive(num_words: int, is_found: bool) -> None:
     assert found(index(prompt, min_overlap=5 / 7), caption) == expected
 
 
+def test_a_run_that_comes_again_counts_once_on_both_sides() -> None:
+    prompt = "a a a a a a a a a a a a b c d e f g h i"  # 1 run of a alone, 8 others
+    prompts = index(prompt, min_jaccard=None)
+    some = " ".join(prompt.split()[:-2])
+    assert found(prompts, f"{some} x y z") == [(0, "0", "ngram", round(7 / 9, 3))]
+    assert found(prompts, "a " * 30 + "x y z") == []  # one of nine, however often
+    less = " ".join(prompt.split()[:-3])
+    assert found(prompts, f"{less} x y z") == []  # 6 of 9; with repeats it were 10 of 13
+
+
 def test_one_run_is_enough_where_no_share_is_asked() -> None:
     caption = "We saw two lazy dogs near the cold water of it"
     assert found(index(FOX), caption) == []
@@ -90,6 +100,7 @@ def test_words_of_two_captions_make_no_run() -> None:
 def test_nearly_equal_captions_are_found_with_their_jaccard() -> None:
     caption = FOX.replace("cold ", "")
     assert found(index(FOX), caption) == [(0, "0", "minhash", round(25 / 29, 3))]
+    assert found(index(FOX, min_jaccard=25 / 29), caption) == [(0, "0", "minhash", 0.862)]
     assert found(index(FOX, min_jaccard=0.87), caption) == []
     assert found(index(FOX, min_jaccard=None), caption) == []
 
