@@ -12,6 +12,7 @@ from curate.core.manifest import SUMMARY, State, explain, finished_shards
 from curate.core.shard import ShardSet
 from curate.core.stage import plan_wave
 from curate.core.store import open_store
+from pipelines.benchmarks import check_benchmarks
 from pipelines.blocklists import check_blocklists
 from pipelines.config import RunConfig
 from pipelines.measurable import check_measurable
@@ -49,12 +50,13 @@ def plan_request(request: Request) -> list[StagePlan]:
 
     Raises:
         ConfigError, DataError: the run would be refused, for its filter judges what nobody
-            measures, or for its block lists.
+            measures, or for its block lists or evaluation sets.
     """
     from pipelines.inputs import describe_input
 
     check_measurable(request)
     check_blocklists(request)
+    check_benchmarks(request)
     config = describe_input(request.config)
     plans: dict[str, StagePlan] = {}
     for name in [name for name in STAGES if name in request.config.stages]:

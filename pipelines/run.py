@@ -18,6 +18,7 @@ from curate.core.executor import open_executor
 from curate.core.lock import Claim, claim_out
 from curate.core.store import PARTIAL
 from curate.core.withheld import BLOCKLIST
+from pipelines.benchmarks import check_benchmarks
 from pipelines.blocklist_audit import audit_hits
 from pipelines.blocklists import check_blocklists
 from pipelines.inputs import open_input
@@ -52,6 +53,7 @@ def run_request(
         find_models(name, request.config.models, request.config.models_folder)
     check_measurable(request)
     check_blocklists(request)
+    check_benchmarks(request)
     check_owner(request)
     reports: list[StageReport] = []
     with naming_hopeless(request.out.url), claim_out(request.out) as claim:

@@ -23,12 +23,15 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute
 
-from curate.core.errors import ConfigError
 from curate.core.manifest import Task
 from curate.core.schema import OK, shard_name
 from curate.core.shard import ShardWriter
 from curate.core.stage import Place, Stage
-from curate.stages.matching.benchmark_config import Actions, DecontaminateConfig
+from curate.stages.matching.benchmark_config import (
+    Actions,
+    DecontaminateConfig,
+    require_benchmarks,
+)
 from curate.stages.matching.benchmark_files import open_pictures
 from curate.stages.matching.benchmark_index import PICTURES, PROMPTS, BenchmarkIndex, read_items
 from curate.stages.matching.benchmark_pictures import (
@@ -69,11 +72,7 @@ class DecontaminateStage(Stage[DecontaminateConfig]):
 
     def waves(self) -> Iterator[Sequence[Task]]:
         config = self.config
-        if not config.benchmarks:
-            raise ConfigError(
-                "decontaminate.benchmarks: must name an evaluation set, got none; set "
-                "decontaminate.benchmarks.NAME.pictures or .prompts, or leave the stage out"
-            )
+        require_benchmarks(config)
         limits = find_limits(config, self.models)
         tasks = {name: list(self._plan(name, limits)) for name in config.benchmarks}
         yield [task for some in tasks.values() for task in some]

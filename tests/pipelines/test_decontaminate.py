@@ -119,6 +119,37 @@ def test_a_run_without_its_benchmark_is_refused_in_one_line(made: Path, tmp_path
         request(made, "decontaminate.action.pdq=keep")
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["b.prompts={}/broken.tsv"], r"broken\.tsv: line 3: must have 2 cells, got 1"),
+        (["b.prompts={}/gone.txt"], r"benchmarks\.b\.prompts: must exist, got .*gone\.txt"),
+        (["b.pictures={}/gone.txt"], r"benchmarks\.b\.pictures: must exist, got .*gone\.txt"),
+        (["b.pictures={}/list.txt"], r"benchmarks\.b\.pictures: line 1 of .* got 'no\.png'"),
+    ],
+)
+def test_broken_sets_are_refused_before_anything_is_read(
+    tmp_path: Path, options: list[str], says: str
+) -> None:
+    (tmp_path / "broken.tsv").write_text("Prompt\tNote\na cat\tx\na dog\n")
+    (tmp_path / "list.txt").write_text("no.png\n")
+    given = [f"decontaminate.benchmarks.{text.format(tmp_path)}" for text in options]
+    line = [STAGES, "input=no-such-folder", f"out={tmp_path / 'out'}", "engine=inline", *given]
+    for act in (lambda asked: run_request(asked, Silent()), plan_request):
+        with pytest.raises(DataError, match=says):
+            act(parse_request(line))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_stage_without_a_set_is_refused_at_once(tmp_path: Path) -> None:
+    stages = STAGES.replace("dedup", "dedup,decontaminate")
+    with pytest.raises(ConfigError, match=r"decontaminate\.benchmarks: must name"):
+        run_request(
+            parse_request([stages, "input=no-such-folder", f"out={tmp_path / 'out'}"]), Silent()
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_paths_are_whole_where_workers_have_another_folder(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from curate.stages.annotate import AnnotateConfig, AnnotateStage
 from curate.stages.decontaminate import DecontaminateStage
 from curate.stages.ingest import IngestStage
 from curate.stages.matching.benchmark_config import Actions, Benchmark, DecontaminateConfig
+from curate.stages.matching.embedders import check_model
 from tests.models.onnx_files import write_pooling
 
 NUM_PICTURES, NUM_COPIES = 12, 5
@@ -177,6 +179,15 @@ def test_what_dedup_has_dropped_keeps_its_reason_and_is_not_counted(
     after = {row["key"]: row for row in rows(tmp_path)}
     assert [after[row["key"]]["reason"] for row in before] == ["duplicate_near"]
     assert report.counts["in"] == NUM_PICTURES + NUM_COPIES - 1
+    ingested = ShardSet(home / "ingest").tables(["key", "source"])
+    sources = {row["key"]: row["source"] for _, table in ingested for row in table.to_pylist()}
+    (tmp_path / "own").mkdir()
+    for row in before:
+        shutil.copy(home / "samples" / Path(sources[row["key"]]).name, tmp_path / "own")
+    again = make(home, tmp_path / "a", benchmarks={"mine": Benchmark(pictures=f"{tmp_path}/own")})
+    run(again, tmp_path / "a")
+    told = summary(tmp_path / "a")
+    assert (told["pictures"], told["samples"], told["dropped"]) == (1, 0, 0)
 
 
 def test_a_caption_that_is_a_prompt_is_dropped_and_one_that_holds_it_is_flagged(
@@ -287,6 +298,8 @@ def test_pictures_that_do_not_decode_are_named_and_stop_the_run_unless_allowed(
     benchmarks = {"mine": Benchmark(pictures=str(pictures))}
     with pytest.raises(DataError, match=r"mine\.pictures: .* got 2 .*cut\.png.*text\.jpg"):
         run(make(home, tmp_path / "out", benchmarks=benchmarks), tmp_path / "out")
+    with pytest.raises(DataError, match="got 2 that do not"):
+        run(make(home, tmp_path / "out", benchmarks=benchmarks, max_unreadable=1), tmp_path / "out")
     allowed = make(home, tmp_path / "out", benchmarks=benchmarks, max_unreadable=2)
     run(allowed, tmp_path / "out")
     items = pq.read_table(tmp_path / "out" / "_items-mine.parquet").to_pylist()
@@ -383,6 +396,23 @@ def test_embeddings_of_another_model_are_refused(home: Path, tmp_path: Path) -> 
     stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
     with pytest.raises(StageError, match=r"descriptor\.embedding must be of the model of role"):
         run(stage, tmp_path / "out")
+
+
+def test_columns_that_do_not_say_who_made_them_are_refused(home: Path, tmp_path: Path) -> None:
+    stage = make(home, tmp_path / "out", benchmarks=own_set(home))
+    annotate = tmp_path / "annotate"
+    shutil.copytree(home / "annotate", annotate)
+    for path in annotate.glob("*.parquet"):
+        table = pq.read_table(path)
+        facts = {**(table.schema.metadata or {}), b"annotate.phash.spec": b"imagehash"}
+        pq.write_table(table.replace_schema_metadata(facts), path)
+    stage.inputs = {**stage.inputs, "annotate": ShardSet(annotate)}
+    with pytest.raises(StageError, match=r"phash\.phash must be of the spec lm1, got imagehash"):
+        run(stage, tmp_path / "out")
+    models = {"descriptor": ModelRef(kind="onnx_descriptor", paths=(home / "prompts.txt",))}
+    with pytest.raises(StageError, match="got one of an unknown model; run `curate run stage=an"):
+        check_model(pa.schema([("descriptor.embedding", pa.list_(pa.float16()))]), "descriptor",
+                    models)  # fmt: skip
 
 
 def test_a_duplicates_caption_that_is_a_prompt_is_left_out_and_its_keeper_stays(

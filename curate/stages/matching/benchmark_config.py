@@ -143,6 +143,19 @@ class DecontaminateConfig:
                 )
 
 
+def require_benchmarks(config: DecontaminateConfig) -> None:
+    """Refuse a config that names no evaluation set.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not config.benchmarks:
+        raise ConfigError(
+            "decontaminate.benchmarks: must name an evaluation set, got none; set "
+            "decontaminate.benchmarks.NAME.pictures or .prompts, or leave the stage out"
+        )
+
+
 def _check_benchmark(name: str, benchmark: Benchmark) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(
