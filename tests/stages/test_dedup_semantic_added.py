@@ -115,6 +115,17 @@ def test_a_first_generation_without_embeddings_leaves_one_cell_for_all(
     assert np.load(tmp_path / "dedup" / "_cells.npy").shape == (0, 0)
 
 
+def test_a_shard_without_embeddings_is_spread_beside_others(tmp_path: Path) -> None:
+    samples, embeddings = crowd(60)
+    hide(samples, range(20, 40))
+    write_inputs(tmp_path, samples, cut_shards(60, 3))
+    found, ran = dedup(tmp_path)
+    assert [task for task in ran if task.startswith("_spread")] == ["_spread-000-00000"]
+    expected = brute_force(samples, embeddings, 0.9)
+    expected |= dict.fromkeys(samples.names()[20:40], (True, None, None))
+    assert found == expected
+
+
 def test_added_shards_without_kept_samples_and_dropped_ones_change_nothing(tmp_path: Path) -> None:
     samples, embeddings = crowd(60)
     shards = {**cut_shards(60, 3), "00003": np.empty(0, np.int64)}
@@ -232,4 +243,6 @@ def test_a_chain_rule_drops_what_it_drops_over_each_cell_whenever_shards_come(
     assert {key for key, (_, _, edge) in found.items() if edge == "semantic"} == expected
     assert {key for key, (keep, _, _) in found.items() if not keep} == expected | {names[1]}
     assert found[names[1]] == (False, names[2], "exact")
+    chained = pq.read_table(tmp_path / "dedup" / "_chained.parquet")
+    assert chained.sort_by([("shard", "ascending"), ("key", "ascending")]).equals(chained)
     assert len(expected) > 20

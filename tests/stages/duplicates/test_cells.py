@@ -123,6 +123,22 @@ def test_all_equal_rows_are_one_cell() -> None:
     assert not nearest_cells(rows, centroids, 3).any()
 
 
+def test_as_many_cells_as_rows_are_the_rows_whatever_the_sign_of_zero() -> None:
+    rows = np.pad(random_rows(30, 31, 22), ((0, 0), (3, 0)))[:, 2:]  # a column of zeros
+    rows[::2, 0] = np.float16(-0.0)
+    both = np.concatenate([rows, rows])
+    both[30:, 0] = -both[30:, 0]
+    centroids = fit_cells(both, 30, seed=0)
+    assert fit_cells(both[::-1], 30, seed=0).tobytes() == centroids.tobytes()
+    assert {tuple(row) for row in centroids.tolist()} == {tuple(row) for row in rows.tolist()}
+
+
+def test_empty_cells_take_from_the_largest_and_leave_none_empty() -> None:
+    labels = np.repeat(np.arange(3), (3, 2, 2))
+    filled = cells._fill_empty(labels, 7, make_rng(0, "fill"))
+    assert sorted(filled.tolist()) == list(range(7))
+
+
 def test_rows_that_cancel_out_leave_a_centroid_of_norm_1() -> None:
     row = random_rows(1, 32, 14)
     rows = np.concatenate([row, -row, *random_rows(40, 32, 15)[:, None]])

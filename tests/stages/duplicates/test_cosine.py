@@ -200,6 +200,23 @@ def test_a_crowd_keeps_its_pairs_with_the_first_rows() -> None:
     assert star_of(2500, expected).tolist() == star_of(2500, everything).tolist()
 
 
+def test_each_row_keeps_the_first_of_its_own_neighbours() -> None:
+    rng = make_rng(19, "crowds")  # of 3 sizes, mixed with strangers; blocks are of 256 rows
+    group = rng.choice(8, 1400, p=[0.5, 0.2, 0.05, *[0.05] * 5])
+    centres = unit(rng.standard_normal((8, 64)))
+    spread = np.where(group < 3, 0.1, 3.0)[:, None]
+    noise = unit(rng.standard_normal((1400, 64)))
+    rows = unit(centres[group] + spread * noise).astype(np.float16)
+    found = pairs_above(rows, np.arange(1400), 0.95, max_neighbours=70)
+    kept: dict[int, list[int]] = {}
+    for left, right in exhaustive(rows, 0.95):
+        kept.setdefault(right, []).append(left)
+    expected = [(left, right) for right, lefts in kept.items() for left in lefts[:70]]
+    assert as_list(found.pairs) == sorted(expected)
+    assert found.num_crowded == sum(len(lefts) >= 70 for lefts in kept.values())
+    assert {len(lefts) >= 70 for lefts in kept.values()} == {False, True}
+
+
 def test_one_machine_finds_999_of_1000_and_nothing_false() -> None:
     rows = planted(4800, 48, seed=11, num_topics=200)  # too many to be one cell
     found = join_cosine(rows, 0.95, seed=0)

@@ -81,6 +81,7 @@ def test_bands_of_every_fineness_find_each_pair_once(
 def test_a_pair_belongs_to_the_first_band_it_agrees_on() -> None:
     hashes = planted(300, 64, 6, seed=3)
     scheme = bands(64, 4)
+    assert [band.number for band in scheme] == list(range(len(scheme)))
     values = [band.values(hashes) for band in scheme]
     for number, band in enumerate(scheme):
         for left, right, _ in listed(pairs_in_band(hashes, band, 4).pairs):

@@ -94,6 +94,12 @@ def test_a_bin_holds_as_many_bytes_as_it_may_and_a_cell_at_least() -> None:
     assert [len(some) for some in tasks] == [2, 2, 8]
 
 
+def test_shards_are_spread_together_as_long_as_their_embeddings_fit() -> None:
+    for bin_entries, num_tasks in ((20_000_000, 1), (2_000_000, 1), (1_000_000, 2)):
+        spread, _ = compared(plan(bin_entries=bin_entries))  # an embedding has 3 entries
+        assert [len(some) for some in spread] == [num_tasks, 1, 1]
+
+
 def test_a_chain_rule_reads_all_generations_in_bins_of_the_last() -> None:
     semantic = plan(semantic_rule="nemo", bin_entries=500_000)
     spread = semantic.spread_tasks(INPUTS, {"_cells": "c"})
