@@ -11,6 +11,7 @@ from curate.stages.matching.benchmark_config import require_benchmarks
 from curate.stages.matching.benchmark_files import open_pictures
 from curate.stages.matching.benchmark_prompts import digest_prompts
 from curate.stages.matching.prompt_sets import read_prompts
+from pipelines.config import TOYWEB
 from pipelines.request import DECONTAMINATE, Request
 
 
@@ -24,6 +25,8 @@ def check_benchmarks(request: Request) -> None:
     if DECONTAMINATE not in request.chosen:
         return
     config = request.config.decontaminate
+    if request.config.input == TOYWEB and not config.benchmarks:
+        return  # it brings its own, see `inputs.py`
     require_benchmarks(config)
     for name, benchmark in config.benchmarks.items():
         if benchmark.pictures:

@@ -18,6 +18,7 @@ from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
 from curate.stages.matching.benchmark_config import Actions, DecontaminateConfig
 from curate.stages.matching.hits import KINDS
+from pipelines.benchmarks import check_benchmarks
 from pipelines.inspect import tell_story
 from pipelines.ledger import write_ledger
 from pipelines.plan import plan_request
@@ -148,6 +149,13 @@ def test_the_stage_without_a_set_is_refused_at_once(tmp_path: Path) -> None:
             parse_request([stages, "input=no-such-folder", f"out={tmp_path / 'out'}"]), Silent()
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_toy_web_brings_a_set_of_its_own(tmp_path: Path) -> None:
+    line = ["pipeline=demo", f"out={tmp_path / 'out'}", "toyweb.num_images=20"]
+    asked = parse_request(line)
+    assert "decontaminate" in asked.chosen and not asked.config.decontaminate.benchmarks
+    check_benchmarks(asked)
 
 
 def test_paths_are_whole_where_workers_have_another_folder(
