@@ -245,4 +245,5 @@ def test_a_chain_rule_drops_what_it_drops_over_each_cell_whenever_shards_come(
     assert found[names[1]] == (False, names[2], "exact")
     chained = pq.read_table(tmp_path / "dedup" / "_chained.parquet")
     assert chained.sort_by([("shard", "ascending"), ("key", "ascending")]).equals(chained)
+    assert sorted(chained["key"].to_pylist()) == sorted(expected)  # each in one bin
     assert len(expected) > 20

@@ -100,6 +100,8 @@ def test_clumps_become_cells() -> None:
     near = nearest_cells(rows, centroids, 1)[:, 0]
     assert all(len(set(label[near == cell])) == 1 for cell in range(24))
     np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-3)
+    halves = [row.tobytes() for row in centroids.astype(np.float16)]
+    assert halves == sorted(set(halves))  # all different, in an order of their own
 
 
 def test_equal_seeds_give_equal_cells_whatever_the_order() -> None:
