@@ -67,7 +67,6 @@ def _read_hashes(record: Mapping[str, Any], kind: str) -> Iterator[Entry]:
     inner = record.get(FINGERPRINTS)
     if isinstance(inner, Mapping):
         yield from _read_kinds({str(name).lower(): value for name, value in inner.items()})
-        return
     holder = record.get("indicator")
     if isinstance(holder, Mapping):  # a descriptor names its indicator as an object
         record = {**record, **{str(name).lower(): value for name, value in holder.items()}}

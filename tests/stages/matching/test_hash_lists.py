@@ -183,6 +183,9 @@ def test_kinds_are_known_by_the_names_that_exchanges_give_them(
 def test_a_hash_beside_fields_of_other_kinds_hides_none_of_them(tmp_path: Path) -> None:
     text = f"hash,type,md5,sha1\n{PDQ},pdq,{MD5},\n"
     assert hashes(load(write(tmp_path, "a.csv", text))) == {"md5": [MD5], "pdq": [PDQ]}
+    record = {"fingerprints": {"md5": MD5}, "sha1": SHA1, "hash": PDQ, "type": "pdq"}
+    found = load(write(tmp_path, "a.json", json.dumps([record])))
+    assert hashes(found) == {"md5": [MD5], "sha1": [SHA1], "pdq": [PDQ]}
 
 
 @pytest.mark.parametrize(
