@@ -42,7 +42,7 @@ def find_withheld(blocklist: ShardSet | None, keys: Collection[str]) -> dict[str
         for key, status in zip(here[KEY].to_pylist(), here[STATUS].to_pylist(), strict=True):
             if status in REASONS:
                 withheld[key] = status
-            elif withheld[key] == UNJUDGED:
+            elif withheld.get(key) == UNJUDGED:
                 del withheld[key]
     return withheld
 

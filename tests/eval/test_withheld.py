@@ -77,6 +77,14 @@ def test_withheld_keys_urls_and_captions_are_those_of_the_verdicts(
     assert find_withheld_texts(None, ingest, "url") == set()
 
 
+def test_a_sample_that_passed_elsewhere_stays_withheld(make_shards: Any, toy: Any) -> None:
+    harm, fine = toy.key("harm"), toy.key("fine")
+    rows = [{"key": harm, "status": status} for status in ("ok", "blocked", "ok")]
+    rows += [{"key": fine, "status": "ok"}] * 2
+    judged = make_shards("blocklist", rows, unique_keys=False)
+    assert find_withheld(judged, {harm, fine}) == {harm: "blocked"}
+
+
 @pytest.mark.parametrize("reason", [status for name, status in STATUSES.items() if name in HIDDEN])
 def test_one_sample_of_any_reason_withholds_its_caption(
     make_shards: Any, ingest: ShardSet, toy: Any, reason: str
