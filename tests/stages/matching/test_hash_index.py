@@ -118,6 +118,12 @@ def test_no_queries_are_no_trouble(num_entries: int) -> None:
     assert len(index.nearest(queries, 31).entry) == 0
 
 
+def test_a_hash_of_all_other_bits_is_far() -> None:
+    one = planted(1, 0, 256, 0)[0]
+    found = HashIndex(np.concatenate([one, ~one])).within(np.concatenate([one, ~one]), 31)
+    assert listed(found) == [(0, 0, 0), (1, 1, 0)]  # 256 bits are no byte's 0
+
+
 def test_one_entry_matches_at_radius_zero_only_itself() -> None:
     index = HashIndex(np.array([7], np.uint64))
     assert listed(index.within(np.array([7, 6, 7], np.uint64), 0)) == [(0, 0, 0), (2, 0, 0)]
@@ -158,6 +164,7 @@ def test_a_list_full_of_near_entries_is_searched_exactly_whoever_asks(most: int)
     entries = np.concatenate([strangers, crowd(3_000, most, "entries")])
     entries = make_rng(8, "order").permutation(entries)
     queries = np.concatenate([others, crowd(60, most, "queries"), crowd(5, 0, "equal")])
+    queries = make_rng(8, "mixed").permutation(queries)
     expected = compare_all(queries, entries, 31)
     index = HashIndex(entries)
     assert listed(index.within(queries, 31)) == expected
