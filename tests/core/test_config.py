@@ -31,6 +31,7 @@ class Section:
 class Root:
     section: Section = field(default_factory=Section)
     names: list[str] = field(default_factory=list)
+    ends: dict[str, Ends] = field(default_factory=dict)
 
 
 def test_command_line_beats_preset_beats_default(tmp_path: Path) -> None:
@@ -56,6 +57,7 @@ def test_a_bound_can_be_switched_off() -> None:
         ("section=3", "section=3"),
         ("section.count=[", "section.count=["),
         ("section=[]", "section=[]"),
+        ("ends=[]", "ends=[]"),
     ],
 )
 def test_mistakes_are_one_line_config_errors(override: str, message: str) -> None:

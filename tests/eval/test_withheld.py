@@ -96,6 +96,19 @@ def test_one_sample_of_any_reason_withholds_its_caption(
     assert find_withheld_texts(judged, ingest, "caption") == {"words of fine"}
 
 
+def test_white_space_around_a_caption_does_not_hide_it_from_being_withheld(
+    make_shards: Any, toy: Any
+) -> None:
+    rows = [
+        {"key": toy.key("harm"), "caption": " its words\n"},
+        {"key": toy.key("o"), "caption": " "},
+    ]
+    ingest = make_shards("ingest", rows, [("caption", pa.string())])
+    hit = [{"key": toy.key("harm"), "status": "blocked"}]
+    judged = make_shards("blocklist", hit, counts={"in": 1, "dropped.blocked": 1})
+    assert find_withheld_texts(judged, ingest, "caption") == {"its words"}
+
+
 def test_the_captions_of_a_shard_that_was_not_judged_are_withheld(
     ingest: ShardSet, tmp_path: Path
 ) -> None:
