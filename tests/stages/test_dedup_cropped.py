@@ -22,7 +22,7 @@ from tests.stages.dedup_run import dedup
 Pixels = NDArray[np.uint8]
 
 CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
-    "cropped by 5 %": lambda pixels: pixels[5:-4, 6:-6],
+    "cropped by 9 %": lambda pixels: pixels[:-16, 22:],
     "cropped at one corner": lambda pixels: pixels[12:, 16:],
     "framed": lambda pixels: np.pad(pixels, ((8, 8), (8, 8), (0, 0))),
     "strip below": lambda pixels: np.pad(pixels, ((0, 20), (0, 0), (0, 0)), constant_values=255),
@@ -78,10 +78,10 @@ def test_a_window_in_other_colours_is_a_stranger(tmp_path: Path) -> None:
     picture = draw("scene", 0)
     grey = picture @ np.array([0.299, 0.587, 0.114])
     other = np.clip(np.rint(picture * 0.2 + grey[..., None] * 0.8), 0, 255).astype(np.uint8)
-    samples = measure([picture, other[5:-4, 6:-6]])
+    samples = measure([picture, other[8:-7, 9:-10]])
     write_inputs(tmp_path, samples, cut_shards(2, 1))
     assert set(dedup(tmp_path, phash_radius=-1, crop_radius=8).values()) == {(None, None, None)}
-    same = measure([picture, picture[5:-4, 6:-6]])
+    same = measure([picture, picture[8:-7, 9:-10]])
     write_inputs(tmp_path / "same", same, cut_shards(2, 1))
     assert "cropped" in [edge for _, edge, _ in dedup(tmp_path / "same", crop_radius=8).values()]
 

@@ -4,7 +4,9 @@
     -> its ends moved by 3 %, then by 1.5 %, rows and columns in turn -> the least change of 32 x 32
 
 The window that a hash stands for is near the true one, not it: a copy may have lost anything from
-4 to 10 % of a side. Windows are sampled in whole numbers, so changes are equal everywhere.
+4 to 10 % of a side. Sampling a window between the cells softens it, so both sides are softened
+before they are compared; that tells crops from strangers where sharp cells do not. Windows are
+sampled in whole numbers, so changes are equal everywhere.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ Chosen by us: of copies of real pictures and of the toy web 98 % are below (of t
 90 %), of strangers with near windows 1 in 60."""
 _STEP = 0.015  # of a side; chosen by us: half a cell
 _MOVES = (2, 1)  # steps that an end is moved by, then again from the best; chosen by us
+_SOFT = 0.15  # share of each neighbour; chosen by us: .1 to .25 part crops of the toy web as well
 _COARSE = 8
 _SHARE = 256  # shares are of it; 255 * 256 * 256 is below 2**24, so float32 holds all sums exactly
 _AT_ONCE = 256  # pairs; chosen by us: 20 MB
@@ -57,9 +60,10 @@ def _measure_one_way(part: Cells, whole: Cells, form: int) -> NDArray[np.float32
     coarse = _compare(_cut_all(whole, *shares), _cut_all(part, all_of, all_of))
     changes = np.full(len(part), STRANGERS, np.float32)
     close = np.flatnonzero(coarse <= np.float32(LOOSE_CHANGE))
+    soft = _soft_shares((0.0, 1.0))
     for low in range(0, len(close), _AT_ONCE):
         some = close[low : low + _AT_ONCE]
-        changes[some] = _least_change(part[some], whole[some], form)
+        changes[some] = _least_change(_cut_all(part[some], soft, soft), whole[some], form)
     return changes
 
 
@@ -119,7 +123,7 @@ def _moved_shares(span: Span) -> NDArray[np.float32]:
     low, high = span
     return np.stack(
         [
-            np.stack([_shares((max(0.0, low + a), min(1.0, high + b)), SIDE) for b in moves])
+            np.stack([_soft_shares((max(0.0, low + a), min(1.0, high + b))) for b in moves])
             for a in moves
         ]
     )
@@ -127,11 +131,20 @@ def _moved_shares(span: Span) -> NDArray[np.float32]:
 
 @cache
 def _shares(span: Span, num_cells: int) -> NDArray[np.float32]:
-    """Give the shares of 32 cells in those that a part of a side is sampled to: [N, 32].
+    """Give the shares of 32 cells in those that a part of a side is sampled to: [N, 32]."""
+    return _round_shares(sample_span(span).reshape(num_cells, SIDE // num_cells, SIDE).mean(axis=1))
 
-    Whole numbers; those of a cell sum to 256.
-    """
-    sampled = sample_span(span).reshape(num_cells, SIDE // num_cells, SIDE).mean(axis=1)
-    shares = np.floor(sampled * _SHARE)
-    shares[np.arange(num_cells), sampled.argmax(axis=1)] += _SHARE - shares.sum(axis=1)
-    return shares.astype(np.float32)
+
+def _soft_shares(span: Span) -> NDArray[np.float32]:
+    """Give the shares of 32 cells in 32 of a part of a side, each softened by its neighbours."""
+    sampled = np.pad(sample_span(span), ((1, 1), (0, 0)), mode="edge")
+    return _round_shares(
+        _SOFT * sampled[:-2] + (1 - 2 * _SOFT) * sampled[1:-1] + _SOFT * sampled[2:]
+    )
+
+
+def _round_shares(shares: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Turn shares into whole numbers that sum to 256 in every cell."""
+    whole = np.floor(shares * _SHARE)
+    whole[np.arange(len(shares)), shares.argmax(axis=1)] += _SHARE - whole.sum(axis=1)
+    return whole.astype(np.float32)

@@ -35,7 +35,8 @@ class DedupConfig:
         crop_radius: bits in which the pHash of a picture and that of a window of another may
             differ, 1..8; -1 does not look for cropped and framed copies. Needs
             annotate.miniatures=true.
-        crop_change: largest change between the miniatures of the two.
+        crop_change: largest change between the miniatures of the two, softened, 0..0.5. Where it is
+            the whole picture that matches, the pair is near, as one of phash_radius.
         semantic_min_cosine: of two embeddings, 0..1, larger is stricter; 0 leaves them out. It is
             1 - eps of SemDeDup and NeMo Curator.
         semantic_column: of annotate, with embeddings of L2 norm 1.
@@ -67,7 +68,7 @@ class DedupConfig:
     pdq_dihedral: bool = False
     pdq_change: float = 0.0
     crop_radius: int = OFF
-    crop_change: float = 0.3
+    crop_change: float = 0.2
     semantic_min_cosine: float = 0.0
     semantic_column: str = "clip.image_embedding"
     semantic_rule: str = STAR

@@ -57,6 +57,16 @@ def pack_forms(rows: NDArray[np.int64], num_forms: int) -> NDArray[np.int64]:
     return (rows[:, None] * _SLOTS + np.arange(num_forms)).reshape(-1)
 
 
+def are_plain(places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which places are of pictures as they are."""
+    return places % _SLOTS == 0
+
+
+def rows_of(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the row numbers of places."""
+    return places // _SLOTS
+
+
 def split_forms(places: NDArray[np.int64], bits: NDArray[np.float32]) -> FormPairs:
     """Keep the pairs of which one end is a picture as it is: [P, 2] places, [P] bits."""
     rows, forms = np.divmod(places, _SLOTS)

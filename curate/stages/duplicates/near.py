@@ -22,11 +22,19 @@ from curate.stages.duplicates.cropped import measure_crop
 from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.edge_table import EDGE_SCHEMA, HEAVY_SCHEMA, make_edges, write_edges
 from curate.stages.duplicates.edges import Kind
-from curate.stages.duplicates.forms import edges_of_forms, split_forms, verify_forms
+from curate.stages.duplicates.forms import (
+    are_plain,
+    edges_of_forms,
+    rows_of,
+    split_forms,
+    verify_forms,
+)
 from curate.stages.duplicates.hamming import pairs_in_band
 from curate.stages.duplicates.looks import RECORD, expand_pairs, find_near_thumbnails
+from curate.stages.duplicates.plain_pairs import find_plain_pairs
+from curate.stages.duplicates.runs import Near
 from curate.stages.duplicates.shuffle import Part, bins_of, fixed_bytes, read_part
-from curate.stages.duplicates.signals import find_signal
+from curate.stages.duplicates.signals import count_forms, find_signal
 from curate.stages.duplicates.turned import measure_turned
 
 PHASH_ENTRY = pa.schema([("hash", pa.uint64()), ("place", pa.int64())])
@@ -89,8 +97,9 @@ def write_near(own: ShardSet, config: DedupConfig, task: Task, place: Place) -> 
             num_bands=len(signal.bands),
         )  # fmt: skip
         entries = read_entries(own, files, params["num_old"], part, band)
-        entries = take_compared(entries, band, are_replaced=name == "phash")
-        parts.append(find_pairs(entries, band, signal.radius, config.max_run))
+        entries = take_compared(entries, band, are_looks=name == "phash")
+        find = find_form_pairs if count_forms(config, name) > 1 else find_pairs
+        parts.append(find(entries, band, signal.radius, config.max_run))
     found = join_found(parts)
     if name == "phash":
         looks = [f"{shard}.looks" for shard in names]
@@ -135,34 +144,58 @@ def read_entries(
     )
 
 
-def take_compared(entries: Entries, band: Band, *, are_replaced: bool) -> Entries:
-    """Keep what a new entry is compared with.
+def take_compared(entries: Entries, band: Band, *, are_looks: bool) -> Entries:
+    """Keep what shares a value of the band with a new entry.
 
     Args:
         entries: of one band and bin.
         band: of them.
-        are_replaced: whether a later entry of a hash stands for all earlier ones.
+        are_looks: whether a later entry of a hash stands for earlier ones: it names all looks.
     """
     if entries.fresh.all():
         return entries
-    values = band.values(entries.hashes)
-    entries = entries.take(np.flatnonzero(np.isin(values, values[entries.fresh])))
-    return _drop_replaced(entries) if are_replaced else entries
+    entries = entries.take(_sharing(entries, band, entries.fresh))
+    return _drop_replaced(entries) if are_looks else entries
 
 
 def find_pairs(entries: Entries, band: Band, radius: int, max_run: int) -> NearPairs:
     """List the near pairs of a band that have a new end and agree on no earlier band."""
     found = pairs_in_band(entries.hashes, band, radius, max_run=max_run)
-    left, right = found.pairs.left, found.pairs.right
-    wanted = entries.fresh[left] | entries.fresh[right]
-    left, right = left[wanted], right[wanted]
+    pairs = found.pairs
+    near = Near(one=pairs.left, other=pairs.right, bits=pairs.distance.astype(np.uint16))
+    return _name_pairs(entries, near, found.num_heavy_runs, found.num_skipped)
+
+
+def find_form_pairs(entries: Entries, band: Band, radius: int, max_run: int) -> NearPairs:
+    """List the near pairs of a band of which one end is new, and one a picture as it is."""
+    entries = entries.take(_sharing(entries, band, are_plain(entries.places)))
+    found = find_plain_pairs(
+        entries.hashes,
+        rows_of(entries.places),
+        are_plain(entries.places),
+        band,
+        radius,
+        max_run=max_run,
+    )
+    return _name_pairs(entries, found.near, found.num_heavy_runs, found.num_skipped)
+
+
+def _sharing(entries: Entries, band: Band, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """List the entries that share a value of the band with a wanted one."""
+    values = band.values(entries.hashes)
+    return np.flatnonzero(np.isin(values, values[wanted]))
+
+
+def _name_pairs(entries: Entries, near: Near, num_heavy_runs: int, num_skipped: int) -> NearPairs:
+    """Say what is near by its places; pairs of old ones go."""
+    near = near.take(entries.fresh[near.one] | entries.fresh[near.other])
     words = entries.hashes if entries.hashes.ndim == 1 else entries.hashes[:, 0]
     return NearPairs(
-        places=np.stack([entries.places[left], entries.places[right]], axis=1),
-        hashes=np.stack([words[left], words[right]], axis=1),
-        bits=found.pairs.distance[wanted],
-        num_heavy_runs=found.num_heavy_runs,
-        num_skipped=found.num_skipped,
+        places=np.stack([entries.places[near.one], entries.places[near.other]], axis=1),
+        hashes=np.stack([words[near.one], words[near.other]], axis=1),
+        bits=near.bits.astype(np.float32),
+        num_heavy_runs=num_heavy_runs,
+        num_skipped=num_skipped,
     )
 
 
@@ -218,7 +251,9 @@ def _verify_forms(
     pairs = split_forms(found.places, found.bits)
     if name == "window":
         pairs = verify_forms(own, groups, pairs, measure_crop, config.crop_change)
-        return edges_of_forms(pairs, Kind.CROPPED)
+        is_whole = pairs.form == 0
+        near = edges_of_forms(pairs.take(is_whole), Kind.NEAR)
+        return pa.concat_tables([near, edges_of_forms(pairs.take(~is_whole), Kind.CROPPED)])
     if config.pdq_change:
         pairs = verify_forms(own, groups, pairs, measure_turned, config.pdq_change)
     return edges_of_forms(pairs, Kind.PDQ)
