@@ -38,15 +38,19 @@ from benchmarks.picture_facts import (
     save_pictures,
 )
 from curate.core.seed import make_rng
+from curate.stages.duplicates.cropped import measure_crop
 from curate.stages.duplicates.dedup_config import DedupConfig
 from curate.stages.duplicates.hamming import join
 from curate.stages.duplicates.thumbnails import measure_change
+from curate.stages.duplicates.turned import measure_turned
+from curate.stages.duplicates.windows import hash_windows
 
 Match = NDArray[np.bool_]
 Way = Callable[[Facts, Facts], Match]
 
 PEER_RADIUS = 10  # imagededup's default
 WIDE_RADIUS, WIDE_CHANGE = 8, 0.25  # chosen on one half of the pictures
+CROP_RADIUS, TURNED_CHANGE = 8, 0.3  # of dedup.crop_radius, dedup.pdq_change
 PDQ_RADIUS, PDQ_QUALITY = 31, 50  # Source: ThreatExchange, pdq/README.md, "Matching"
 SAME_CORRELATION, SAME_LEVELS = 0.98, 1.0
 """Pictures of FOLDER are one when their 32 x 32 copies correlate by more or differ by less (root
@@ -125,6 +129,34 @@ def by_pdq(one: Facts, other: Facts, *, forms: int = 1) -> Match:
     return match & (one.quality >= PDQ_QUALITY)[:, None] & (other.quality >= PDQ_QUALITY)
 
 
+def by_turned(one: Facts, other: Facts, *, change: float) -> Match:
+    """Match near PDQ hashes of all eight forms whose miniatures, turned alike, changed little."""
+    is_good = (one.quality >= PDQ_QUALITY)[:, None] & (other.quality >= PDQ_QUALITY)
+    match = np.zeros(is_good.shape, np.bool_)
+    for form in range(8):
+        near = is_good & (_bits(one.pdq[:, form], other.pdq[:, 0]) <= PDQ_RADIUS)
+        rows, columns = np.nonzero(near)
+        found = measure_turned(other.miniature[columns], one.miniature[rows], form)
+        match[rows, columns] |= found <= change
+    return match
+
+
+def by_windows(one: Facts, other: Facts, *, radius: int, change: float) -> Match:
+    """Match pictures whose pHash is near to that of a window of the other, by their miniatures."""
+    match = _by_windows_of(one, other, radius, change)
+    return match | _by_windows_of(other, one, radius, change).T
+
+
+def _by_windows_of(one: Facts, other: Facts, radius: int, change: float) -> Match:
+    plain, windows = hash_windows(one.miniature)[:, 0], hash_windows(other.miniature)
+    match = np.zeros((len(plain), len(windows)), np.bool_)
+    for form in range(windows.shape[1]):
+        rows, columns = np.nonzero(_bits(plain, windows[:, form]) <= radius)
+        found = measure_crop(one.miniature[rows], other.miniature[columns], form)
+        match[rows, columns] |= found <= change
+    return match
+
+
 def _bits(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Count differing bits of every pair: [N] or [N, W] -> [N, N]."""
     a, b = one.reshape(len(one), -1), other.reshape(len(other), -1)
@@ -138,7 +170,8 @@ def _bits(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int6
 DEFAULT = DedupConfig()
 by_default = partial(by_phash, radius=DEFAULT.phash_radius, change=DEFAULT.thumbnail_change)
 by_wide = partial(by_phash, radius=WIDE_RADIUS, change=WIDE_CHANGE)
-by_turned_pdq = partial(by_pdq, forms=8)
+by_default_windows = partial(by_windows, radius=CROP_RADIUS, change=DEFAULT.crop_change)
+by_verified_pdq = partial(by_turned, change=TURNED_CHANGE)
 WAYS: Mapping[str, Way] = {
     f"imagededup PHash <= {PEER_RADIUS}": by_peer,
     f"dedup's default: pHash <= {DEFAULT.phash_radius}, change <= {DEFAULT.thumbnail_change}": (
@@ -146,12 +179,11 @@ WAYS: Mapping[str, Way] = {
     ),
     f"pHash <= {WIDE_RADIUS}, change <= {WIDE_CHANGE}": by_wide,
     f"PDQ <= {PDQ_RADIUS}": by_pdq,
-    f"PDQ <= {PDQ_RADIUS}, dihedral": by_turned_pdq,
-    "default and PDQ dihedral": lambda one, other: (
-        by_default(one, other) | by_turned_pdq(one, other)
-    ),
-    f"{WIDE_RADIUS}, {WIDE_CHANGE} and PDQ dihedral": (
-        lambda one, other: by_wide(one, other) | by_turned_pdq(one, other)
+    f"PDQ <= {PDQ_RADIUS}, dihedral": partial(by_pdq, forms=8),
+    f"PDQ <= {PDQ_RADIUS}, dihedral, change <= {TURNED_CHANGE}": by_verified_pdq,
+    f"windows <= {CROP_RADIUS}, change <= {DEFAULT.crop_change}": by_default_windows,
+    "default, windows and verified PDQ": lambda one, other: (
+        by_default(one, other) | by_default_windows(one, other) | by_verified_pdq(one, other)
     ),
 }
 """Ways to find copies, by the name that tables print."""

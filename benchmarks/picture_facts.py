@@ -39,6 +39,7 @@ class Facts:
         peer: [N], uint64, imagededup's PHash.
         phash: [N], uint64, lm1.
         thumbnail: [N, 192], uint8, lm1.
+        miniature: [N, 32, 32, 3], uint8, lm1.
         pdq: [N, 8, 4], uint64, the eight turned and flipped pictures, itself first.
         quality: [N], int64, PDQ's, 0..100.
     """
@@ -46,6 +47,7 @@ class Facts:
     peer: NDArray[np.uint64]
     phash: NDArray[np.uint64]
     thumbnail: NDArray[np.uint8]
+    miniature: NDArray[np.uint8]
     pdq: NDArray[np.uint64]
     quality: NDArray[np.int64]
 
@@ -126,6 +128,7 @@ def _hash(pixels: NDArray[np.uint8]) -> dict[str, Any]:
         "peer": np.uint64(int(_peer().encode_image(image_array=pixels), 16)),
         "phash": np.uint64(hashes.phash),
         "thumbnail": hashes.thumbnail.ravel(),
+        "miniature": hashes.miniature,
         "pdq": np.frombuffer(turned, np.uint64).reshape(8, 4),
         "quality": np.int64(spectrum.quality),
     }
