@@ -85,7 +85,7 @@ def test_a_table_preset_has_its_columns(name: str) -> None:
 @pytest.mark.parametrize("name", ANNOTATORS)
 def test_an_annotator_has_its_columns_and_its_pack(name: str) -> None:
     packs = {pack: load_pack(pack) for pack in PACKS}
-    options = Options(pdq_dihedral=True, text_embeddings=True)
+    options = Options(miniatures=True, pdq_dihedral=True, text_embeddings=True)
     every = {role: ref for pack in packs.values() for role, ref in pack.items()}
     every["toxicity"] = ModelRef(kind="transformers_classifier", paths=())
     annotator = build_annotator(name, every, options)
