@@ -1,9 +1,10 @@
 """Measure dedup as a stage: drawn samples through all of its waves, one task after the other.
 
 `python -m benchmarks.dedup [--samples 1000000] [--shards 100] [--bin-entries 20000000]
-[--radius 6] [--workers 0] [--folder DIR]`
+[--radius 6] [--crop-radius -1] [--workers 0] [--folder DIR]`
 
-One sample in a hundred is a copy: of the file, of the pixels, or near. Prints for each wave the
+One sample in a hundred is a copy: of the file, of the pixels, or near; with `--crop-radius 8` one
+more is cropped. Prints for each wave the
 tasks, the seconds of all, the longest, and what the tasks read and wrote; the peak memory of the
 process (every task in turn, so of the largest) and what was found of what was planted. With
 `--workers` the tasks run on as many Dask workers instead, and memory is not measured.
@@ -21,6 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.dedup_inputs import (
+    add_miniatures,
     cut_shards,
     draw_samples,
     open_inputs,
@@ -65,23 +67,27 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def write_samples(folder: Path, count: int, num_shards: int) -> int:
+def write_samples(folder: Path, count: int, num_shards: int, *, with_miniatures: bool) -> int:
     """Write the inputs in a child process, so that their memory is not measured; give the pairs."""
     num_pairs = 0
-    for chunk, start in enumerate(range(0, count, CHUNK)):
-        size = min(CHUNK, count - start)
+    at_once = CHUNK // 10 if with_miniatures else CHUNK
+    for chunk, start in enumerate(range(0, count, at_once)):
+        size = min(at_once, count - start)
         samples = draw_samples(size, chunk)
         num_pairs += plant_copies(samples, chunk)
+        if with_miniatures:
+            num_pairs += add_miniatures(samples, chunk)
         some = cut_shards(size, max(1, num_shards * size // count))
         write_inputs(folder, samples, {f"{chunk:03d}{name}": rows for name, rows in some.items()})
     return num_pairs
 
 
-def in_child(folder: Path, count: int, num_shards: int) -> int:
+def in_child(folder: Path, count: int, num_shards: int, *, with_miniatures: bool) -> int:
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        os.write(writer, str(write_samples(folder, count, num_shards)).encode())
+        pairs = write_samples(folder, count, num_shards, with_miniatures=with_miniatures)
+        os.write(writer, str(pairs).encode())
         os._exit(0)
     os.waitpid(child, 0)
     return int(os.read(reader, 64) or b"0")
@@ -93,14 +99,20 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--bin-entries", type=int, default=20_000_000)
     parser.add_argument("--radius", type=int, default=6)
+    parser.add_argument("--crop-radius", type=int, default=-1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--folder", default="")
     options = parser.parse_args()
     folder = Path(options.folder or tempfile.mkdtemp(prefix="dedup-"))
-    num_pairs = in_child(folder, options.samples, options.shards)
+    with_miniatures = options.crop_radius > 0
+    num_pairs = in_child(folder, options.samples, options.shards, with_miniatures=with_miniatures)
     own = folder / "dedup"
     own.mkdir()
-    config = DedupConfig(bin_entries=options.bin_entries, phash_radius=options.radius)
+    config = DedupConfig(
+        bin_entries=options.bin_entries,
+        phash_radius=options.radius,
+        crop_radius=options.crop_radius,
+    )
     stage = DedupStage(config, open_inputs(folder), {}, seed=0, own=ShardSet(own))
     name = "local" if options.workers else "inline"
     engine = EngineConfig(name=name, num_workers=options.workers)

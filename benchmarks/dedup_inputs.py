@@ -21,6 +21,7 @@ from curate.core.schema import OK
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
+from curate.stages.duplicates.windows import sample_span
 
 _HEX = np.array([f"{value:02x}" for value in range(256)], dtype="S2")
 INPUTS = ("filter", "annotate", "ingest")
@@ -99,6 +100,28 @@ def plant_copies(samples: Samples, *names: str | int, share: float = 0.01) -> in
     changed = samples.thumbnails[near].astype(np.int64) + change
     samples.thumbnails[near] = np.clip(changed, 0, 255).astype(np.uint8)
     return num_pairs
+
+
+def add_miniatures(samples: Samples, *names: str | int, share: float = 0.01) -> int:
+    """Give every sample a miniature of soft blobs; some are cropped copies of others.
+
+    Returns:
+        The number of cropped copies.
+    """
+    rng = make_rng(0, "miniatures", *names)
+    points = rng.integers(0, 256, (len(samples), 5, 5, 3), np.uint8).astype(np.float32)
+    place = np.linspace(0, 4, 32)
+    shares = np.maximum(1 - np.abs(place[:, None] - np.arange(5)), 0).astype(np.float32)
+    miniatures = np.empty((len(samples), 32, 32, 3), np.uint8)
+    for low in range(0, len(samples), 10_000):
+        rows = np.einsum("ij,pjlc->pilc", shares, points[low : low + 10_000], optimize=True)
+        miniatures[low : low + 10_000] = np.einsum("ij,pljc->plic", shares, rows, optimize=True)
+    num_copies = int(len(samples) * share)
+    cut = sample_span((0.03, 0.97)).astype(np.float32)
+    copies = np.einsum("ij,pjlc->pilc", cut, miniatures[:num_copies], optimize=True)
+    miniatures[len(samples) - num_copies :] = np.einsum("ij,pljc->plic", cut, copies, optimize=True)
+    samples.more = {**samples.more, "phash.miniature": _fixed(miniatures.reshape(len(samples), -1))}
+    return num_copies
 
 
 def write_inputs(folder: Path, samples: Samples, shards: Mapping[str, NDArray[np.int64]]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.stages.duplicates.bands import Band
-from curate.stages.duplicates.hash_words import split_words
+from curate.stages.duplicates.hash_words import Words, split_words
 from curate.stages.duplicates.runs import Near, join_near
 
 _REACH = 16
@@ -68,14 +68,9 @@ def find_plain_pairs(
     high = np.minimum(ends[places], places + 1 + _REACH * max_run)
     skipped = (ends - starts)[places] - (high - low)
     parts: list[Near] = []
-    for one, other in _expand(places, low, high):
+    for one, other, bits in _near(ordered, places, low, high, radius):
         wanted = (owner[one] != owner[other]) & ~(is_plain[other] & (other < one))
-        one, other = one[wanted], other[wanted]
-        bits = np.zeros(len(one), np.uint16)
-        for word in ordered:
-            bits = bits + np.bitwise_count(word[one] ^ word[other])
-            near = bits <= radius
-            one, other, bits = one[near], other[near], bits[near]
+        one, other, bits = one[wanted], other[wanted], bits[wanted]
         first = band.is_first(tuple(word[one] ^ word[other] for word in ordered))
         parts.append(Near(one=order[one[first]], other=order[other[first]], bits=bits[first]))
     return PlainPairs(
@@ -93,18 +88,31 @@ def _run_ends(value: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.
     return bounds[:-1][run], bounds[1:][run]
 
 
-def _expand(
-    places: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (place, other place) for all others from low to high, itself too, some at a time."""
+def _near(
+    words: Words,
+    places: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    radius: int,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint16]]]:
+    """Compare places with all from low to high, themselves too; yield who is near, and the bits."""
     counts = high - low
     ends = np.cumsum(counts)
     start = 0
     while start < len(places):
         before = int(ends[start] - counts[start])
         stop = max(start + 1, int(np.searchsorted(ends, before + _AT_ONCE, side="right")))
-        here = counts[start:stop]
-        one = np.repeat(places[start:stop], here)
-        first = np.repeat(low[start:stop] - (ends[start:stop] - here - before), here)
-        yield one, first + np.arange(len(one))
+        here, ending = counts[start:stop], ends[start:stop] - before
+        other = np.repeat(low[start:stop] - (ending - here), here)
+        other += np.arange(len(other))
+        first, *rest = words
+        bits = np.bitwise_count(np.repeat(first[places[start:stop]], here) ^ first[other])
+        near = np.flatnonzero(bits <= radius)  # few: the rest of a pair is looked up for these
+        one = places[start:stop][np.searchsorted(ending, near, side="right")]
+        other, bits = other[near], bits[near].astype(np.uint16)
+        for word in rest:
+            bits = bits + np.bitwise_count(word[one] ^ word[other])
+            left = bits <= radius
+            one, other, bits = one[left], other[left], bits[left]
+        yield one, other, bits
         start = stop
