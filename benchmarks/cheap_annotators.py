@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from curate.annotators.table import ANNOTATORS, Annotator, Batch, Options, measure
+from curate.annotators.annotator import Annotator, Batch, Options, measure
+from curate.annotators.table import ANNOTATORS
 from curate.core.batches import batched
 from curate.core.image import decode_image
 from curate.core.seed import make_rng

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 from ftfy import TextFixerConfig, fix_text
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.markup import strip_tags
-from curate.annotators.table import Batch, Column
 
 TEXT = "caption_repair.text"
 

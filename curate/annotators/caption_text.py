@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.boilerplate import measure_boilerplate
 from curate.annotators.characters import measure_characters
 from curate.annotators.markup import has_markup
 from curate.annotators.nouns import load_noun_counter
-from curate.annotators.table import Batch, Column
 
 # Source: fastText 0.9.2, Dictionary::readWord: it splits at these characters (Unicode's other white
 # space does not count) and gives each line feed as a token of its own.

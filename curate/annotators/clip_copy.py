@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from curate.annotators.table import Annotator, Batch, Column
+from curate.annotators.annotator import Annotator, Batch, Column
 from curate.models.packs import ModelRef, is_image_text_role
 
 

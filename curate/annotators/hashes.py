@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 from PIL import Image
 
-from curate.annotators.table import Batch, Column
+from curate.annotators.annotator import Batch, Column
 
 
 class Hashes:

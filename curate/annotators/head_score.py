@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.clip_score import annotator_name, read_embeddings
-from curate.annotators.table import Batch, Column
 from curate.models.packs import ModelRef
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from curate.annotators.table import Batch, Column
+from curate.annotators.annotator import Batch, Column
 from curate.models.packs import ModelRef
 
 if TYPE_CHECKING:

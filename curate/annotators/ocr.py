@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.caption_repair import MAX_CHARACTERS
-from curate.annotators.table import Batch, Column
 from curate.annotators.text_area import read_boxes
 from curate.annotators.word_overlap import share_found, split_words
 from curate.models.packs import ModelRef

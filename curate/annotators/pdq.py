@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.pdq_hash import measure_spectrum, measure_turns, pack_hash
-from curate.annotators.table import Batch, Column
 from curate.core.image import to_array
 
 HASH_BYTES = 32

@@ -15,6 +15,7 @@ import PIL
 import pyarrow as pa
 from PIL import Image
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.hash_spec import (
     MINIATURE_SIDE,
     SPEC,
@@ -23,7 +24,6 @@ from curate.annotators.hash_spec import (
     hash_picture,
     pack_bits,
 )
-from curate.annotators.table import Batch, Column
 from curate.core.image import to_array
 
 

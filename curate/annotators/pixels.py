@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.borders import measure_borders
 from curate.annotators.colors import (
     GREY_TOLERANCE,
@@ -26,7 +27,6 @@ from curate.annotators.colors import (
     measure_flatness,
     measure_uniformity,
 )
-from curate.annotators.table import Batch, Column
 from curate.core.image import to_array
 from curate.core.resample import average_area, fit_within
 

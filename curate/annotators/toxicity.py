@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curate.annotators.annotator import Batch, Column
 from curate.annotators.language import CODE
-from curate.annotators.table import Batch, Column
 from curate.models.packs import ModelRef
 
 if TYPE_CHECKING:

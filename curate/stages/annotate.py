@@ -15,20 +15,17 @@ from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 
-from curate.annotators.clip_copy import copy_repeated
-from curate.annotators.table import (
-    ANNOTATORS,
+from curate.annotators.annotator import (
     HASH_SPECS,
     PRECISIONS,
     Annotator,
     Batch,
     Options,
     Precision,
-    build_annotator,
-    is_annotator,
     measure,
-    runnable,
 )
+from curate.annotators.clip_copy import copy_repeated
+from curate.annotators.table import ANNOTATORS, build_annotator, is_annotator, runnable
 from curate.core.errors import ConfigError, SampleError
 from curate.core.manifest import Task
 from curate.core.schema import OK

@@ -5,8 +5,8 @@ import unicodedata
 import pytest
 from PIL import Image
 
+from curate.annotators.annotator import Batch
 from curate.annotators.caption_repair import MAX_CHARACTERS, CaptionRepair, repair_caption
-from curate.annotators.table import Batch
 
 
 @pytest.mark.parametrize(

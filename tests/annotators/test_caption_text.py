@@ -3,6 +3,7 @@ import time
 import pytest
 from PIL import Image
 
+from curate.annotators.annotator import Batch
 from curate.annotators.caption_text import (
     CaptionText,
     count_tokens,
@@ -11,7 +12,6 @@ from curate.annotators.caption_text import (
     measure_text,
     measure_urls,
 )
-from curate.annotators.table import Batch
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.annotators.annotator import Annotator, Batch, Column, Options, measure
 from curate.annotators.clip_copy import copy_repeated
-from curate.annotators.table import Annotator, Batch, Column, Options, build_annotator, measure
+from curate.annotators.table import build_annotator
 from curate.models import clip
 from curate.models.packs import ModelRef
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.annotators.annotator import Batch, measure
 from curate.annotators.clip_score import EMBEDDING, SIMILARITY, ClipScore, read_embeddings
 from curate.annotators.head_score import HeadScore
-from curate.annotators.table import Batch, measure
 from curate.core.errors import ModelError, SampleError
 from curate.models import clip
 from curate.models.heads import LinearHead, write_head

@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.annotators.annotator import Batch
 from curate.annotators.faces import Faces, union_frac
-from curate.annotators.table import Batch
 from curate.models import faces
 from curate.models.packs import ModelRef
 

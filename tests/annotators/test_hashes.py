@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from curate.annotators.annotator import HASH_SPECS, Batch
 from curate.annotators.hashes import Hashes, hash_pixels
 from curate.annotators.phash import HASHERS, PerceptualHash
-from curate.annotators.table import HASH_SPECS, Batch
 from curate.core.image import decode_image
 from curate.core.seed import make_rng
 

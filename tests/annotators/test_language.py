@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.annotators.annotator import Batch, measure
 from curate.annotators.language import LanguageId
-from curate.annotators.table import Batch, measure
 from curate.models.packs import load_pack
 from pipelines.toyweb.alt_text import write_alt
 from pipelines.toyweb.scene import random_split_scene

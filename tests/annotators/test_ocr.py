@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 pytest.importorskip("rapidocr")
 
+from curate.annotators.annotator import Batch, measure
 from curate.annotators.ocr import Ocr, describe
-from curate.annotators.table import Batch, measure
 from curate.annotators.text_area import BOXES, TextArea
 from curate.models.packs import load_pack
 from curate.models.text_reader import ReadLine

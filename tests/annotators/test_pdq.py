@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.annotators.annotator import Batch
 from curate.annotators.pdq import Pdq
 from curate.annotators.pdq_hash import (
     measure_quality,
@@ -15,7 +16,6 @@ from curate.annotators.pdq_hash import (
     pack_hash,
     sample_luminance,
 )
-from curate.annotators.table import Batch
 from curate.core.seed import make_rng
 
 

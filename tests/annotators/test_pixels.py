@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageFilter
 
+from curate.annotators.annotator import Batch
 from curate.annotators.pixels import (
     DETAIL_SIDE_PX,
     Pixels,
@@ -13,7 +14,6 @@ from curate.annotators.pixels import (
     measure_pixels,
     measure_sharpness,
 )
-from curate.annotators.table import Batch
 from curate.core.seed import make_rng
 
 

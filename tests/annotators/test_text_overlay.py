@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.annotators.annotator import Batch
 from curate.annotators.clip_score import ClipScore
 from curate.annotators.head_score import HeadScore
-from curate.annotators.table import Batch
 from curate.core.seed import make_rng
 from curate.models.packs import load_pack
 from pipelines.toyweb.faults import draw_text, draw_watermark

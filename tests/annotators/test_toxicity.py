@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.annotators.annotator import Batch
 from curate.annotators.language import LanguageId
-from curate.annotators.table import Batch
 from curate.annotators.toxicity import Toxicity
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef

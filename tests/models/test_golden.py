@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.annotators.annotator import Options
 from curate.annotators.clip_score import ClipScore
 from curate.annotators.head_score import HeadScore
 from curate.annotators.picture_score import PictureScore
-from curate.annotators.table import Options
 from curate.core.errors import ModelError
 from curate.models.golden import (
     check_golden,

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from curate.annotators.annotator import Batch, Options
 from curate.annotators.picture_score import PictureScore
-from curate.annotators.table import ANNOTATORS, Batch, Options
+from curate.annotators.table import ANNOTATORS
 from curate.core.errors import ModelError
 from curate.models.converting.conversion import Request, convert
 from curate.models.golden import golden_pictures

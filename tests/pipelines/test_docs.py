@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.annotators.table import ANNOTATORS, Options, build_annotator
+from curate.annotators.annotator import Options
+from curate.annotators.table import ANNOTATORS, build_annotator
 from curate.core.model_ref import ModelRef
 from curate.models.pack_file import read_pack_file
 from curate.models.packs import FOLDER_PACKS, PACKS, ROLES, load_pack
