@@ -37,6 +37,7 @@ from eval.report_curation import (
     view_funnel,
     view_histograms,
 )
+from eval.report_duplicates import describe_bounds
 from eval.report_ingest import Meaning, measure_ingest
 from eval.report_matching import measure_matching
 from eval.report_model import LABELS, view_losses, view_numbers, view_samples
@@ -139,7 +140,7 @@ class ReportStage(Stage[ReportConfig]):
     """
 
     name: ClassVar[str] = "report"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def __init__(
@@ -205,6 +206,7 @@ class ReportStage(Stage[ReportConfig]):
             ),
             "matching": measure_matching(inputs.get("annotate")),
             "contamination": measure_contamination(inputs.get("decontaminate")),
+            "bounds": describe_bounds(inputs.get("dedup")),
             "losses": view_losses(inputs.get("train")),
             "numbers": view_numbers(results.numbers if results else ()),
             "truth": context.truth or (results.truth if results else ()),

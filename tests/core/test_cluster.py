@@ -18,7 +18,6 @@ from typing import ClassVar
 import cloudpickle
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output
 from curate.core.engine import StageReport, run_stage
 from curate.core.engine_config import EngineConfig, StageHint
@@ -29,18 +28,11 @@ from curate.core.manifest import Task
 from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage
 from curate.core.store import LocalStore
+from tests.silent import Silent
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
 
 LIMIT_S = 60
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

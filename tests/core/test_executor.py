@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output
 from curate.core.engine import run_stage
 from curate.core.engine_config import EngineConfig
@@ -21,16 +20,7 @@ from curate.core.manifest import Task
 from curate.core.shard import ShardSet
 from curate.core.stage import Place, Stage
 from curate.core.store import LocalStore
-
-
-class Silent:
-    """A progress that says nothing."""
-
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
+from tests.silent import Silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

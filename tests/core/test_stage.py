@@ -12,7 +12,6 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output
 from curate.core.engine import run_stage
 from curate.core.executor import InlineExecutor
@@ -22,18 +21,9 @@ from curate.core.schema import make_key
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import Place, Stage, identify, plan_wave
 from curate.core.store import LocalStore
+from tests.silent import Silent
 
 SCHEMA = pa.schema([("key", pa.string()), ("status", pa.string()), ("value", pa.int64())])
-
-
-class Silent:
-    """A progress that says nothing."""
-
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

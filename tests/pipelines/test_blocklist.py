@@ -36,18 +36,11 @@ from pipelines.request import parse_request
 from pipelines.run import run_request
 from pipelines.sweep import sweep
 from pipelines.takedown import plan_takedown
+from tests.silent import Silent
 
 STAGES = "[ingest,annotate,repeats,filter,report]"
 HARMFUL, OWNED = "b", "c"  # on the list of harm, on that of an artist
 SECRET = "words of nobody"
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def bytes_of(folder: Path, name: str) -> bytes:

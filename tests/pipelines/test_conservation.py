@@ -18,17 +18,10 @@ from curate.models.clip import OpenClipModel
 from pipelines.progress import LiveFile
 from pipelines.request import parse_request
 from pipelines.run import run_request
+from tests.silent import Silent
 
 STAGES = "stages=[ingest,annotate,filter,dedup,recaption,bucket,encode]"
 MODEL_FAILS, CAPTIONER_FAILS = (70, 72), (80, 82)  # (width, height) of the pictures in question
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def write_folder(folder: Path) -> None:

@@ -24,16 +24,9 @@ from pipelines.ledger import write_ledger
 from pipelines.plan import plan_request
 from pipelines.request import Request, parse_request
 from pipelines.run import run_request
+from tests.silent import Silent
 
 STAGES = "stages=[ingest,annotate,filter,dedup,recaption,bucket,report]"
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
 from curate.core.engine import run_stage
 from curate.core.errors import ConfigError, DataError, ShardError
@@ -29,6 +28,7 @@ from curate.stages.filtering.verdicts import VERDICT_SCHEMA
 from curate.stages.recaption import CAPTION_SCHEMA
 from pipelines.inspect import RUN_FILE, tell_story
 from pipelines.ledger import LEDGER, LEDGER_SCHEMA, describe_ledger, write_ledger
+from tests.silent import Silent
 
 STATUS_SCHEMA = pa.schema(
     [
@@ -286,14 +286,6 @@ def make_judged(out: Path, config: FilterConfig, columns: Mapping[str, Sequence[
     run_stage(stage, Output(store=LocalStore(out / "filter")), InlineExecutor(), Silent())
     (out / RUN_FILE).write_text(json.dumps({"pipeline": "base", "stages": ["annotate", "filter"]}))
     return out
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 LANGUAGES = {"clip.similarity": [0.27, 0.25, None, 0.9], "language.code": ["en", "de", "de", None]}

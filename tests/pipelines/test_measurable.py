@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,17 +11,10 @@ from pipelines.measurable import check_measurable
 from pipelines.plan import plan_request
 from pipelines.request import parse_request
 from pipelines.run import run_request
+from tests.silent import Silent
 
 STAGES = "stages=[ingest,annotate,filter]"
 TRAINED_ON = {"laion400m": "clip_b32", "laion5b": "clip_b32", "datacomp_clip30": "clip_l14"}
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Any) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 @pytest.mark.parametrize("pack", ["toy", "offline"])

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
 from curate.core.engine import run_stage
 from curate.core.executor import InlineExecutor
@@ -21,6 +20,7 @@ from curate.stages.filter import FilterStage
 from curate.stages.filtering.config import Bounds, FilterConfig, Languages
 from pipelines.config import RunConfig
 from pipelines.report import build_report, explain_failures, measure_rules
+from tests.silent import Silent
 
 CONFIG = FilterConfig(
     min_side=Bounds(min=100),
@@ -34,14 +34,6 @@ ANNOTATE = [
     ("clip.similarity", pa.float32()),
     ("language.code", pa.string()),
 ]
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def finish(

@@ -24,16 +24,9 @@ from curate.core.store import LocalStore
 from curate.stages import earlier
 from pipelines.request import parse_request
 from pipelines.run import run_request
+from tests.silent import Silent
 
 NUM_ROWS = 8
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 class Site:

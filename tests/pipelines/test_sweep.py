@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
 from curate.core.engine import run_stage
 from curate.core.errors import ConfigError, DataError
@@ -31,6 +30,7 @@ from pipelines.inspect import RUN_FILE
 from pipelines.sweep import sweep
 from pipelines.sweep_axes import parse_axes
 from pipelines.sweep_report import describe_sweep, write_combinations
+from tests.silent import Silent
 
 
 def finish(
@@ -310,14 +310,6 @@ def test_a_shard_that_a_stage_lacks_is_left_out_as_filter_leaves_it_out(tmp_path
     assert (found.num_samples, found.num_kept) == (4, 2)
     assert found.kept["filter.bytes.min"].tolist() == [2, 0]
     assert found.combinations.tolist() == [[2, 4], [0, 2]]
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 COLUMNS = {"similarity": "clip.similarity", "nsfw": "nsfw.score"}

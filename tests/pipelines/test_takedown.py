@@ -18,17 +18,10 @@ from curate.core.tombstones import add_tombstones, read_tombstones
 from pipelines.request import parse_request
 from pipelines.run import run_request
 from pipelines.takedown import Takedown, plan_takedown
+from tests.silent import Silent
 from tests.sources.crawls.crawl_files import html, make_warc
 
 CURATION = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket", "encode")
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def arguments(folder: Path) -> list[str]:

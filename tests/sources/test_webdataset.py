@@ -19,6 +19,7 @@ from curate.sources.config import IngestConfig
 from curate.sources.table import make_source
 from pipelines.request import parse_request
 from pipelines.run import run_request
+from tests.silent import Silent
 from tests.sources.tar_files import Entry, pack, read_all, read_entries, write_tar
 
 # webdataset leaves closing the file to the garbage collector
@@ -176,14 +177,6 @@ def picture(color: tuple[int, int, int], format_: str) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (48, 40), color).save(stream, format_)
     return stream.getvalue()
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.dedup_inputs import open_inputs
-from curate.core.attempt import Outcome
 from curate.core.commit import Output
 from curate.core.engine import run_stage
 from curate.core.engine_config import EngineConfig
@@ -16,19 +15,10 @@ from curate.core.executor import InlineExecutor
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
 from curate.stages.dedup import DedupConfig, DedupStage
+from tests.silent import Silent
 
 Found = dict[str, tuple[str | None, str | None, float | None]]
 """Key -> keeper, edge, distance."""
-
-
-class Silent:
-    """Report no progress."""
-
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def dedup(folder: Path, **config: Any) -> Found:

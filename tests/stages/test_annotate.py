@@ -16,14 +16,7 @@ from curate.models.packs import load_pack
 from curate.stages.annotate import AnnotateConfig
 from pipelines.request import parse_request
 from pipelines.run import run_request
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Any) -> None: ...
-
-    def finish(self) -> None: ...
+from tests.silent import Silent
 
 
 @pytest.fixture(scope="module")

@@ -33,16 +33,9 @@ from curate.stages.filtering.config import Bounds, FilterConfig
 from curate.stages.matching.blocklist_config import BlocklistConfig, ListConfig
 from pipelines.request import parse_request
 from pipelines.run import run_request
+from tests.silent import Silent
 
 NAMES = ("a", "b", "c", "d", "flat", "turned")
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def scene(seed: int) -> Image.Image:

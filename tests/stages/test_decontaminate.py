@@ -33,17 +33,10 @@ from curate.stages.ingest import IngestStage
 from curate.stages.matching.benchmark_config import Actions, Benchmark, DecontaminateConfig
 from curate.stages.matching.embedders import check_model
 from tests.models.onnx_files import write_pooling
+from tests.silent import Silent
 
 NUM_PICTURES, NUM_COPIES = 12, 5
 PROMPT = "a small red cube to the left of a tall green bottle"
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def picture(number: int, side: int = 160) -> Image.Image:

@@ -4,49 +4,16 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.dedup_inputs import Samples, cut_shards, draw_samples, open_inputs, write_inputs
-from curate.core.attempt import Outcome
-from curate.core.commit import Output
-from curate.core.engine import run_stage
-from curate.core.engine_config import EngineConfig
+from benchmarks.dedup_inputs import Samples, cut_shards, draw_samples, write_inputs
 from curate.core.errors import StageError
-from curate.core.executor import InlineExecutor
 from curate.core.seed import make_rng
-from curate.core.shard import ShardSet
-from curate.core.store import LocalStore
-from curate.stages.dedup import DedupConfig, DedupStage
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
-
-
-def dedup(folder: Path, **config: Any) -> dict[str, tuple[str | None, str | None, float | None]]:
-    """Run dedup over what is written and give key -> keeper, edge, distance."""
-    folder.joinpath("dedup").mkdir(exist_ok=True)
-    stage = DedupStage(
-        DedupConfig(**config), open_inputs(folder), {}, seed=0, own=ShardSet(folder / "dedup")
-    )
-    executor = InlineExecutor(EngineConfig(name="inline", retry_pause_s=0))
-    output = Output(store=LocalStore(folder / "dedup"))
-    assert run_stage(stage, output, executor, Silent()).quarantined == {}
-    return {
-        row["key"]: (row["keeper"], row["edge"], row["distance"])
-        for path in sorted((folder / "dedup").glob("[0-9]*.parquet"))
-        for row in pq.read_table(path).to_pylist()
-    }
+from tests.stages.dedup_run import dedup
 
 
 def crowd(num: int, *names: str | int) -> tuple[Samples, NDArray[np.uint8], NDArray[np.int32]]:

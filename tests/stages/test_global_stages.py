@@ -20,14 +20,7 @@ from curate.core.store import LocalStore
 from curate.stages.dedup import DedupConfig, DedupStage
 from pipelines.request import parse_request
 from pipelines.run import run_request
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
+from tests.silent import Silent
 
 
 @pytest.fixture(scope="module")

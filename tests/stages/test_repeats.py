@@ -18,6 +18,7 @@ from curate.core.seed import derive_seed
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.store import LocalStore
 from curate.stages.repeats import RepeatsConfig, RepeatsStage
+from tests.silent import Silent
 
 LOOKS = pa.schema(
     [
@@ -26,12 +27,6 @@ LOOKS = pa.schema(
         ("phash.phash", pa.uint64()),
     ]
 )
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-    def advance(self, outcome: object) -> None: ...
-    def finish(self) -> None: ...
 
 
 def sample(name: str, picture: int, look: int, caption: str, host: str = "a", **more: Any) -> dict:

@@ -25,6 +25,7 @@ from curate.sources.config import IngestConfig
 from curate.sources.table import make_source
 from curate.stages.ingest import IngestStage
 from tests.core.s3_server import copy_tree, serve_s3, use_s3
+from tests.silent import Silent
 from tests.sources.crawls.crawl_files import (
     html,
     links_of,
@@ -33,14 +34,6 @@ from tests.sources.crawls.crawl_files import (
     wat,
 )
 from tests.sources.file_server import serve
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 class Inline:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
 from curate.core.engine import run_stage
 from curate.core.executor import InlineExecutor
@@ -23,6 +22,7 @@ from curate.stages.filter import FilterStage
 from curate.stages.filtering.config import Bounds, FilterConfig, Languages
 from curate.stages.filtering.rule_effects import RuleEffect, measure_effects
 from curate.stages.filtering.sample_groups import columns_to_group, group_by_size
+from tests.silent import Silent
 
 NUM_ROWS = 300
 CONFIG = FilterConfig(
@@ -31,14 +31,6 @@ CONFIG = FilterConfig(
     similarity=Bounds(min=0.3, by_language={"en": 0.5}),
     where="aesthetic > 4",
 )
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def make_rows() -> list[dict[str, Any]]:

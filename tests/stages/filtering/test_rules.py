@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.core.attempt import Outcome
 from curate.core.commit import Output, commit
 from curate.core.engine import StageReport, run_stage
 from curate.core.errors import ConfigError, DataError, ShardError, StageError
@@ -25,17 +24,10 @@ from curate.stages.filter import CUTS_SHARD, SCORES, FilterStage
 from curate.stages.filtering.config import Bounds, FilterConfig, Languages, read_config
 from curate.stages.filtering.uid_lists import UID_TYPE
 from curate.stages.filtering.verdicts import finished_rules
+from tests.silent import Silent
 
 TYPES = {"language.code": pa.string(), "url": pa.string(), "fields": pa.string(),
          "source_key": pa.string(), "bytes": pa.int64()}  # fmt: skip
-
-
-class Silent:
-    def start(self, stage: str, *, todo: int, done: int) -> None: ...
-
-    def advance(self, outcome: Outcome) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def finish(
