@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.captioners.captioner import CaptionAttempt
+from curate.captioners.instructions import Template, find_template
 from curate.captioners.judge import judge_caption
-from curate.captioners.table import CaptionAttempt, Template, find_template
 from curate.models.efficientnet import load_efficientnet
 from curate.models.imagenet import class_names
 from curate.models.packs import ModelRef

@@ -11,8 +11,8 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from curate.captioners.captioner import CaptionAttempt
 from curate.captioners.judge import judge_caption
-from curate.captioners.table import CaptionAttempt
 
 TEMPLATE = "alt-v1"
 

@@ -26,14 +26,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
+from curate.captioners.captioner import CaptionAttempt, FinishReason, SamplingValue
+from curate.captioners.instructions import Template, find_template
 from curate.captioners.judge import judge_caption
-from curate.captioners.table import (
-    CaptionAttempt,
-    FinishReason,
-    SamplingValue,
-    Template,
-    find_template,
-)
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 

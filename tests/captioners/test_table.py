@@ -1,4 +1,4 @@
-"""The tables of captioners and templates."""
+"""The table of captioners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.captioners.table import TEMPLATES, find_template, load_captioner
+from curate.captioners.table import load_captioner
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 
@@ -16,19 +16,6 @@ from curate.core.model_ref import ModelRef
 def test_unknown_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="vlm, imagenet_classes"):
         load_captioner(ModelRef(kind="oracle", paths=(tmp_path,)))
-
-
-def test_template_carries_id_and_version() -> None:
-    assert find_template("detailed").name == "detailed-v1"
-    assert {style: template.id for style, template in TEMPLATES.items()} == {
-        "short": "short",
-        "detailed": "detailed",
-    }
-
-
-def test_unknown_style_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be of short, detailed, got 'poem'"):
-        find_template("poem")
 
 
 def test_table_imports_without_torch() -> None:

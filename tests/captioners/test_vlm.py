@@ -24,7 +24,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from curate.captioners.table import TEMPLATES, load_captioner
+from curate.captioners.instructions import TEMPLATES
+from curate.captioners.table import load_captioner
 from curate.captioners.vlm import VlmCaptioner
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef

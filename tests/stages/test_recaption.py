@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curate.captioners.table import CaptionAttempt
+from curate.captioners.captioner import CaptionAttempt
 from curate.captioners.template import caption_from_metadata
 from curate.core.commit import Output, commit
 from curate.core.image import encode_image
