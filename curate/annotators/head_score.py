@@ -18,7 +18,7 @@ from curate.annotators.clip_score import annotator_name, read_embeddings
 from curate.models.packs import ModelRef
 
 if TYPE_CHECKING:
-    from curate.models.heads import Head
+    from curate.models.head import Head
 
 
 class HeadScore:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
-from curate.models.heads import Head
+from curate.models.head import Head
 from curate.models.packs import is_image_text_role
 
 
 def find_image_text(name: str, head: Head, models: Mapping[str, ModelRef]) -> str:
     """Give the role of the model whose embeddings a head scores.
 
-    A head names it by digest or by name (see `heads.py`), and a model's folder must say that it is
+    A head names it by digest or by name (see `head.py`), and a model's folder must say that it is
     that one. A head that names none belongs to the main model.
 
     Args:

@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from curate.core.errors import ModelError
 from curate.models.packs import ModelRef
-from curate.models.text_encoder import TextEmbedding
+from curate.models.text_embedding import TextEmbedding
 
 NAME = "all-MiniLM-L6-v2"
 DIM = 384
@@ -95,8 +95,8 @@ class MiniLM:
 class MiniLMTextEncoder:
     """Encode captions for a backbone: the hidden states of all real tokens, and their mean.
 
-    Implements `curate.models.text_encoder.TextEncoder`. Vectors have root mean square 1; the marks
-    at start and end are real tokens.
+    Implements `curate.models.text_embedding.TextEncoder`. Vectors have root mean square 1; the
+    marks at start and end are real tokens.
     """
 
     name = f"minilm:{NAME}"

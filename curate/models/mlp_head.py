@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curate.core.errors import ModelError
-from curate.models.heads import (
+from curate.models.head import (
     Activation,
     activate,
     check_embeddings,

@@ -20,7 +20,7 @@ from curate.models.golden import (
     golden_pictures,
     golden_texts,
 )
-from curate.models.heads import Head
+from curate.models.head import Head
 
 # Reduced precision may stray this many times as far as it does on the golden inputs; chosen by us.
 _REDUCED_FACTOR = 2.0

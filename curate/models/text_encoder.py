@@ -1,54 +1,24 @@
 """Turn captions into what a text-to-image backbone attends to: one vector a token, and one in all.
 
 `load_text_encoder` chooses the loader by the reference's kind. The encoder here is the text tower
-of an open_clip model. Only real tokens are given, so a store keeps no padding.
+of an open_clip model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from curate.core.errors import ModelError
-from curate.models.clip import OpenClip, load_open_clip
+from curate.models.open_clip_folder import OpenClip, load_open_clip
 from curate.models.packs import ModelRef
+from curate.models.text_embedding import TextEmbedding, TextEncoder
 
 Layer = Literal["embedding", "hidden"]
 BATCH_SIZE = 64  # chosen by us: larger is no faster on a CPU
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextEmbedding:
-    """Hold one caption's embedding.
-
-    Args:
-        tokens: [T, D], float32, real tokens only; T >= 1, for the end mark is always there.
-        pooled: [P], float32, root mean square 1.
-        num_truncated: tokens that did not fit and were cut off.
-    """
-
-    tokens: NDArray[np.float32]
-    pooled: NDArray[np.float32]
-    num_truncated: int
-
-
-class TextEncoder(Protocol):
-    """Encode captions; D is `dim`, P is `pooled_dim`, T is at most `max_tokens`."""
-
-    name: str
-    dim: int
-    pooled_dim: int
-    max_tokens: int
-
-    def encode(self, captions: Sequence[str]) -> list[TextEmbedding]:
-        """Encode captions, in order."""
-        ...
 
 
 class OpenClipTextEncoder:
@@ -63,7 +33,7 @@ class OpenClipTextEncoder:
         """Hold the text tower.
 
         Args:
-            parts: see `curate.models.clip.load_open_clip`.
+            parts: see `load_open_clip`.
             name: for reports.
             layer: which vectors to give. The default is what a small backbone learns from fastest:
                 it need not undo what a contrastive loss threw away.

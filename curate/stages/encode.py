@@ -27,7 +27,7 @@ from curate.core.shard import ShardWriter, npy_bytes
 from curate.core.stage import MapStage, Place
 
 if TYPE_CHECKING:
-    from curate.models.text_encoder import TextEmbedding, TextEncoder
+    from curate.models.text_embedding import TextEmbedding, TextEncoder
     from curate.models.vae import Vae
 
 METADATA = b"latentmill"

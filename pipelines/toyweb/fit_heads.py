@@ -21,7 +21,9 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from curate.models.clip import load_image_text
-from curate.models.heads import Head, LinearHead, load_head, write_head
+from curate.models.head import Head
+from curate.models.heads import load_head
+from curate.models.linear_head import LinearHead, write_linear_head
 from curate.models.packs import ModelRef
 from eval.ranking import auc
 from pipelines.toyweb.fit_data import WebPicture, web_pictures
@@ -79,12 +81,12 @@ def fit(out: Path, seed: int) -> dict[str, float]:
         head = LinearHead(
             weight=weight, bias=bias, activation="sigmoid", image_text_digest=ref.digest
         )
-        write_head(out / f"{name}.safetensors", head)
+        write_linear_head(out / f"{name}.safetensors", head)
     scores = [aesthetic_rule(picture) for picture in pictures[:NUM_AESTHETIC]]
     weight, bias = fit_ridge(
         embeddings[:NUM_AESTHETIC], np.asarray(scores, np.float32), AESTHETIC_PENALTY
     )
-    write_head(
+    write_linear_head(
         out / "aesthetic.safetensors",
         LinearHead(weight=weight, bias=bias, activation="identity", image_text_digest=ref.digest),
     )

@@ -12,7 +12,7 @@ from curate.annotators.clip_score import EMBEDDING, SIMILARITY, ClipScore, read_
 from curate.annotators.head_score import HeadScore
 from curate.core.errors import ModelError, SampleError
 from curate.models import clip
-from curate.models.heads import LinearHead, write_head
+from curate.models.linear_head import LinearHead, write_linear_head
 from curate.models.packs import ModelRef
 
 COLORS = ("red", "green", "blue")
@@ -58,7 +58,7 @@ def write_pair(pack: dict[str, ModelRef], folder: Path, digest: str) -> dict[str
         activation="identity",
         image_text_digest=digest,
     )
-    write_head(folder / "aesthetic.safetensors", head)
+    write_linear_head(folder / "aesthetic.safetensors", head)
     ref = ModelRef(kind="linear_head", paths=(folder / "aesthetic.safetensors",))
     return {**pack, "aesthetic": ref}
 

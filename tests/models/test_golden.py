@@ -23,7 +23,8 @@ from curate.models.golden import (
     read_golden,
     write_golden,
 )
-from curate.models.heads import load_head, write_head
+from curate.models.heads import load_head
+from curate.models.linear_head import write_linear_head
 from curate.models.packs import ModelRef, load_pack
 
 
@@ -65,7 +66,7 @@ def test_pictures_prepared_in_another_way_stop_the_stage(
 def test_other_weights_stop_the_stage(tmp_path: Path) -> None:
     head = load_head(load_pack("toy")["aesthetic"])
     path = tmp_path / "aesthetic.safetensors"
-    write_head(path, head)  # type: ignore[arg-type]
+    write_linear_head(path, head)  # type: ignore[arg-type]
     ref = ModelRef(kind="linear_head", paths=(path,))
     write_golden(ref, "looks", {"raw": head.raw(golden_embeddings(head.dim)) + 0.1})
     annotator = HeadScore("aesthetic", {**load_pack("toy"), "aesthetic": ref})

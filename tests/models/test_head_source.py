@@ -11,8 +11,9 @@ import pytest
 
 from curate.core.errors import ModelError
 from curate.models.head_source import find_image_text
-from curate.models.heads import LinearHead, load_head
+from curate.models.heads import load_head
 from curate.models.laion_packs import HEADS
+from curate.models.linear_head import LinearHead
 from curate.models.open_clip_folder import known_config
 from curate.models.packs import ModelRef, load_pack
 

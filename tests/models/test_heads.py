@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from curate.core.errors import ModelError
-from curate.models.heads import LinearHead, load_head, write_head
+from curate.models.heads import load_head
+from curate.models.linear_head import LinearHead, write_linear_head
 from curate.models.packs import ModelRef, load_pack
 from curate.models.weights import write_tensors
 
@@ -46,7 +47,7 @@ def test_embeddings_of_another_dimension_are_refused() -> None:
 
 
 def test_a_head_comes_back_as_written(tmp_path: Path) -> None:
-    write_head(tmp_path / "head.safetensors", _head("sigmoid"))
+    write_linear_head(tmp_path / "head.safetensors", _head("sigmoid"))
     found = load_head(_ref(tmp_path / "head.safetensors"))
     np.testing.assert_array_equal(found.weight, _head().weight)
     assert (found.bias, found.activation, found.image_text_digest) == (0.25, "sigmoid", "abc")
@@ -55,7 +56,7 @@ def test_a_head_comes_back_as_written(tmp_path: Path) -> None:
 def test_equal_heads_have_equal_bytes(tmp_path: Path) -> None:
     paths = [tmp_path / f"{index}.safetensors" for index in range(16)]
     for path in paths:
-        write_head(path, _head())
+        write_linear_head(path, _head())
     assert len({path.read_bytes() for path in paths}) == 1
 
 

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from curate.models.golden import check_golden, golden_embeddings
-from curate.models.heads import Head, load_head
+from curate.models.head import Head
+from curate.models.heads import load_head
 from curate.models.laion_packs import HEADS
 from curate.models.packs import ModelRef
 from curate.models.probes import probe_head

@@ -7,9 +7,10 @@ import pytest
 
 from curate.core.errors import ModelError
 from curate.core.seed import make_rng
-from curate.models.clip import load_open_clip
+from curate.models.open_clip_folder import load_open_clip
 from curate.models.packs import ModelRef, load_pack
-from curate.models.text_encoder import OpenClipTextEncoder, TextEncoder, load_text_encoder
+from curate.models.text_embedding import TextEncoder
+from curate.models.text_encoder import OpenClipTextEncoder, load_text_encoder
 from pipelines.toyweb.scene import COLORS, SHAPES, SIZES, describe, random_scene
 
 

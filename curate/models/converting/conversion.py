@@ -24,7 +24,8 @@ from curate.models.converting.foreign import file_sha256, read_foreign
 from curate.models.converting.head_recipes import HEAD_RECIPES
 from curate.models.converting.keras_saved import is_saved_model, read_keras_head
 from curate.models.golden import write_golden
-from curate.models.heads import LinearHead, load_head, write_head
+from curate.models.heads import load_head
+from curate.models.linear_head import LinearHead, write_linear_head
 from curate.models.mlp_head import MlpHead, write_mlp_head
 from curate.models.open_clip_folder import openai_programs, write_open_clip
 from curate.models.probes import probe_head, probe_image_text, probe_score, tolerances
@@ -132,7 +133,7 @@ def _convert_keras(request: Request, about: Mapping[str, str]) -> Converted:
 
 def _write_head(out: Path, head: object, about: Mapping[str, str]) -> str:
     if isinstance(head, LinearHead):
-        write_head(out, head, {**about, "kind": "linear_head"})
+        write_linear_head(out, head, {**about, "kind": "linear_head"})
         return "linear_head"
     assert isinstance(head, MlpHead), "there are two kinds of heads"
     write_mlp_head(out, head, {**about, "kind": "mlp_head"})

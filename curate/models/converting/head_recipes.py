@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curate.models.golden import golden_embeddings
-from curate.models.heads import Head, LinearHead
+from curate.models.head import Head
+from curate.models.linear_head import LinearHead
 from curate.models.mlp_head import MlpHead
 
 Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
