@@ -50,6 +50,21 @@ def test_a_small_picture_is_like_pils(side_px: int, options: dict[str, object]) 
     assert np.abs(difference.mean((0, 1))).max() < 0.5  # no channel is another, or shifted
 
 
+@pytest.mark.parametrize("side_px", [30, 45, 64, 90, 100, 200])
+def test_a_small_picture_is_as_near_to_lanczos_as_pils(side_px: int) -> None:
+    data = save(photograph(), quality=92)
+    small = shrink_jpeg(data, read_header(data), side_px, quality=100)
+    assert small is not None
+    resized = resize_min_side(decode_reduced(data, side_px), side_px, 400, 500)
+    pils = encode_image(resized, "jpeg", 100, subsampling="4:2:0")
+    exact = decode_image(data).resize(resized.size, Image.Resampling.LANCZOS)
+    ours, theirs = (
+        np.square(np.asarray(decode_image(made)).astype(float) - np.asarray(exact)).mean()
+        for made in (small, pils)
+    )
+    assert ours <= theirs
+
+
 def test_a_picture_far_over_its_target_has_no_aliases() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 1), np.uint8).repeat(3, 2)
     whole = Image.fromarray(noise).resize((1600, 1600), Image.Resampling.NEAREST)
