@@ -60,9 +60,16 @@ def test_exif_orientation_is_applied() -> None:
 
 
 def test_broken_exif_costs_nothing() -> None:
-    image = Image.new("RGB", (40, 20), "red")
-    data = save(image, "JPEG", exif=b"Exif\0\0NI*\0\x08\0\0\0")  # TIFF begins with II or MM
-    assert decode_image(data).size == (40, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    # Without a density in its JFIF segment PIL looks for one in EXIF, and has then seen the fault.
+    whole = save(Image.new("RGB", (40, 20), "red"), "JPEG", exif=exif, dpi=(72, 72))
+    start = whole.index(b"Exif\0\0") + 6  # a TIFF header, which says II or MM and 42
+    broken = whole[:start] + b"MX" + whole[start + 2 :]
+    with pytest.raises(SyntaxError, match="not a TIFF file"):
+        Image.open(io.BytesIO(broken)).getexif()
+    assert decode_image(whole).size == (20, 40)
+    assert decode_image(broken).size == (40, 20)
 
 
 def test_icc_profiles_are_converted_to_srgb() -> None:
