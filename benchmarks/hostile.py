@@ -69,7 +69,7 @@ def fetch_ours(case: Case, port: int) -> tuple[str, bool]:
     """Fetch and admit as the ingest stage does."""
     from curate.sources.config import IngestConfig
     from curate.sources.fetching.vetted_fetcher import VettedFetcher
-    from curate.sources.table import RawSample
+    from curate.sources.source import RawSample
     from curate.stages.admit import admit
 
     config = IngestConfig(

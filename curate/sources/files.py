@@ -9,24 +9,25 @@ from curate.core.store import Store
 
 Facts = tuple[int, int | str]  # size in bytes; modification time in ns, or an object's ETag
 
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
-def picture_files(store: Store, suffixes: tuple[str, ...]) -> dict[str, Facts]:
+
+def picture_files(store: Store) -> dict[str, Facts]:
     """List the pictures below a folder and the captions beside them, by relative name.
 
     Args:
         store: searched recursively; hidden files and links that lead outside are left out.
-        suffixes: of pictures, in lower case.
     """
     if isinstance(store, RemoteStore):
         files = store.files()
-        pictures = [name for name in files if _is_picture(PurePosixPath(name), suffixes)]
+        pictures = [name for name in files if _is_shown_picture(name)]
         wanted = {*pictures, *map(caption_name, pictures)}
         return {name: files[name] for name in files if name in wanted}
     folder, found = Path(store.url), dict[str, Facts]()
     root = folder.resolve()
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if not _is_picture(PurePosixPath(name), suffixes):
+        if not _is_shown_picture(name):
             continue
         if path.resolve().is_relative_to(root) and path.is_file():
             found[name] = facts_of(store, name)
@@ -53,5 +54,10 @@ def caption_name(name: str) -> str:
     return PurePosixPath(name).with_suffix(".txt").as_posix()
 
 
-def _is_picture(path: PurePosixPath, suffixes: tuple[str, ...]) -> bool:
-    return path.suffix.lower() in suffixes and not any(p.startswith(".") for p in path.parts)
+def is_picture(name: str) -> bool:
+    """Tell by its ending whether a file is a picture."""
+    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def _is_shown_picture(name: str) -> bool:
+    return is_picture(name) and not any(p.startswith(".") for p in PurePosixPath(name).parts)

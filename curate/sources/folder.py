@@ -12,8 +12,15 @@ from curate.core.errors import DataError
 from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.core.store import Store, open_store
-from curate.sources.files import Facts, caption_name, picture_files, place_of
-from curate.sources.table import PICTURE_SUFFIXES, RawSample
+from curate.sources.files import (
+    PICTURE_SUFFIXES,
+    Facts,
+    caption_name,
+    is_picture,
+    picture_files,
+    place_of,
+)
+from curate.sources.source import RawSample
 
 _READ_FILES = 16  # chosen by us: pictures in memory at once; a remote folder reads them together
 
@@ -37,8 +44,8 @@ class FolderSource:
         Raises:
             DataError: the folder holds no pictures.
         """
-        found = picture_files(self._store, PICTURE_SUFFIXES)
-        files = sorted(name for name in found if _is_picture(name))
+        found = picture_files(self._store)
+        files = sorted(name for name in found if is_picture(name))
         if not files:
             raise DataError(
                 f"{self._store.url}: must hold pictures ({', '.join(PICTURE_SUFFIXES)}) "
@@ -96,10 +103,6 @@ class FolderSource:
                     )
                 caption = found.get(caption_name(name), b"")
                 yield name, found[name], caption.decode("utf-8", errors="replace").strip()
-
-
-def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
 
 
 def _digest(names: Sequence[str], found: Mapping[str, Facts]) -> str:

@@ -29,9 +29,9 @@ from typing import Any
 from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.core.store import Store
-from curate.sources.files import facts_of, place_of
+from curate.sources.files import PICTURE_SUFFIXES, facts_of, place_of
 from curate.sources.nesting import nests_too_deeply
-from curate.sources.table import PICTURE_SUFFIXES, RawSample
+from curate.sources.source import RawSample
 from curate.sources.tar_index import (
     Member,
     TarSample,

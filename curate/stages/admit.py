@@ -18,7 +18,7 @@ from curate.core.image_header import Header, read_header, verify_pixels
 from curate.core.image_structure import ends_whole
 from curate.core.jpeg_shrink import shrink_jpeg
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample
+from curate.sources.source import RawSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

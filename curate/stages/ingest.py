@@ -21,8 +21,9 @@ from curate.core.stage import Place, Stage, identify
 from curate.core.store import open_store
 from curate.core.tombstones import TAKEN_DOWN, Tombstones, read_tombstones
 from curate.sources.config import IngestConfig
+from curate.sources.source import Source, StagedSource
 from curate.sources.statuses import is_transient
-from curate.sources.table import Source, StagedSource, make_source
+from curate.sources.table import make_source
 from curate.stages.admit import Admitted, admit
 from curate.stages.earlier import TAKEDOWN_INPUT, EarlierShard, put_aside, read_members_of
 

@@ -11,7 +11,8 @@ from typing import Any
 from webdataset.writer import TarWriter
 
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample, make_source
+from curate.sources.source import RawSample
+from curate.sources.table import make_source
 
 Entry = tuple[str, bytes] | tarfile.TarInfo
 

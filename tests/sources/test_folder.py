@@ -11,7 +11,8 @@ from curate.core.errors import DataError
 from curate.core.schema import make_key
 from curate.sources.config import IngestConfig
 from curate.sources.folder import FolderSource
-from curate.sources.table import RawSample, make_source
+from curate.sources.source import RawSample
+from curate.sources.table import make_source
 
 
 def read_all(folder: Path, shard_size: int = 10) -> list[RawSample]:

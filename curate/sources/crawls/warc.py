@@ -36,9 +36,10 @@ from curate.core.tombstones import TAKEN_DOWN
 from curate.sources.config import IngestConfig
 from curate.sources.crawls.warc_pages import read_pages
 from curate.sources.crawls.web_links import read_group_digests, write_links
-from curate.sources.fetching.fetchers import Fetched, Fetcher, make_fetcher
+from curate.sources.fetching.fetcher import Fetched, Fetcher
+from curate.sources.fetching.fetchers import make_fetcher
 from curate.sources.files import facts_of
-from curate.sources.table import RawSample
+from curate.sources.source import RawSample
 from curate.sources.tables.repeats import KEY_BYTES, RepeatFinder
 
 LINKS = "_links-"

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from curate.core.errors import SampleError, StageError
 from curate.sources.fetching.fetch_config import FetchConfig
-from curate.sources.fetching.fetchers import Fetched
+from curate.sources.fetching.fetcher import Fetched
 from curate.sources.fetching.targets import parse_target
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from curate.sources.fetching.bodies import Body, Spool
 from curate.sources.fetching.exchange import open_exchange
 from curate.sources.fetching.fetch import Outcome, UrlFetcher
 from curate.sources.fetching.fetch_config import FetchConfig
-from curate.sources.fetching.fetchers import Fetched
+from curate.sources.fetching.fetcher import Fetched
 from curate.sources.fetching.hosts import MOST_HOSTS, UNREACHABLE, Host, Turns
 from curate.sources.fetching.origins import MOST_BYTES, OriginRules, Origins
 from curate.sources.fetching.recent import Recent

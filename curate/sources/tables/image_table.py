@@ -23,7 +23,7 @@ from curate.core.errors import DataError
 from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample
+from curate.sources.source import RawSample
 from curate.sources.tables.row_block import RowBlock, text_of
 from curate.sources.tables.row_table import SizedReader, Span, Table
 from curate.sources.tables.table_presets import NOT_CHECKED

@@ -20,9 +20,10 @@ from curate.core.errors import DataError
 from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.sources.config import IngestConfig
-from curate.sources.fetching.fetchers import Fetched, Fetcher, make_fetcher
+from curate.sources.fetching.fetcher import Fetched, Fetcher
+from curate.sources.fetching.fetchers import make_fetcher
 from curate.sources.fetching.web_url import WebUrl, read_web_url
-from curate.sources.table import RawSample
+from curate.sources.source import RawSample
 from curate.sources.tables.repeats import KEY_BYTES, RepeatFinder, url_keys
 from curate.sources.tables.row_block import RowBlock
 from curate.sources.tables.row_table import Span, Table, changed

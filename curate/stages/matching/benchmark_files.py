@@ -11,15 +11,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from curate.core.errors import DataError
 from curate.core.manifest import Task
 from curate.core.store import Store, open_store
 from curate.sources.config import IngestConfig
-from curate.sources.files import facts_of, picture_files, place_of
-from curate.sources.table import PICTURE_SUFFIXES, Source, make_source
+from curate.sources.files import PICTURE_SUFFIXES, facts_of, is_picture, picture_files, place_of
+from curate.sources.source import Source
+from curate.sources.table import make_source
 from curate.sources.tables.image_table import ImageTableSource
 from curate.sources.webdataset import WebDatasetSource
 from curate.stages.matching.list_lines import find_bad_byte
@@ -186,8 +187,8 @@ def _loose(store: Store) -> list[str]:
         return []
     if store.names(".tar"):
         return []
-    found = picture_files(store, PICTURE_SUFFIXES)
-    return sorted(name for name in found if _is_picture(name))
+    found = picture_files(store)
+    return sorted(name for name in found if is_picture(name))
 
 
 def _listed(field: str, path: Path, shard_size: int) -> LooseFiles:
@@ -202,7 +203,7 @@ def _listed(field: str, path: Path, shard_size: int) -> LooseFiles:
         name = line.strip()
         if not name or name.startswith("#"):
             continue
-        if not _is_picture(name) or not store.exists(name):
+        if not is_picture(name) or not store.exists(name):
             raise DataError(
                 f"{field}: line {number} of {path} must name a picture that is there "
                 f"({', '.join(PICTURE_SUFFIXES)}), got {name[:200]!r}; fix the line"
@@ -226,10 +227,6 @@ def _text_of(field: str, path: Path) -> str:
         raise DataError(
             f"{field}: line {line} of {path} must be UTF-8 text, got byte {byte:#04x}; convert it"
         ) from error
-
-
-def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
 
 
 def _digest(facts: Sequence[Any]) -> str:

@@ -34,7 +34,8 @@ from benchmarks.hostile_server import (
 )
 from curate.core.errors import ConfigError, StageError
 from curate.sources.config import IngestConfig
-from curate.sources.fetching.fetchers import Fetched, make_fetcher
+from curate.sources.fetching.fetcher import Fetched
+from curate.sources.fetching.fetchers import make_fetcher
 from curate.sources.fetching.vetted_fetcher import VettedFetcher
 
 PICTURE = b"\xff\xd8\xff" + bytes(1000)

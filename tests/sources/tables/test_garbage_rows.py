@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample, make_source
+from curate.sources.source import RawSample
+from curate.sources.table import make_source
 
 BAD_URLS = [
     None,
@@ -71,7 +72,7 @@ class _NoFetcher:
     def fetch_all(self, urls: Any, scratch: Path) -> Any:
         import contextlib
 
-        from curate.sources.fetching.fetchers import Fetched
+        from curate.sources.fetching.fetcher import Fetched
 
         return contextlib.nullcontext(lambda row: Fetched(data=b"x"))
 

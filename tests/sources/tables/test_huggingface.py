@@ -14,7 +14,8 @@ from PIL import Image
 
 from curate.core.errors import DataError
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample, make_source
+from curate.sources.source import RawSample
+from curate.sources.table import make_source
 from curate.sources.tables.huggingface import DatasetName, parse_name
 
 FEATURES = datasets.Features(

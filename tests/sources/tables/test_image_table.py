@@ -12,7 +12,8 @@ import pytest
 
 from curate.core.errors import DataError
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample, make_source
+from curate.sources.source import RawSample
+from curate.sources.table import make_source
 from curate.sources.tables import parquet_rows
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -11,7 +11,8 @@ import pytest
 
 from curate.core.errors import ConfigError, DataError
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample, make_source
+from curate.sources.source import RawSample
+from curate.sources.table import make_source
 from curate.sources.tables.table_presets import PRESETS
 
 SHA256 = "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08"

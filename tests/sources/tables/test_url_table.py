@@ -20,7 +20,8 @@ import pytest
 from curate.core.errors import DataError
 from curate.core.schema import make_key
 from curate.sources.config import IngestConfig
-from curate.sources.table import RawSample, make_source
+from curate.sources.source import RawSample
+from curate.sources.table import make_source
 from curate.sources.tables.url_table import UrlTableSource
 
 ROWS = [
