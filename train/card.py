@@ -14,7 +14,8 @@ from typing import Any
 
 from curate.core.errors import ConfigError, ModelError
 from curate.core.stage import plain_config
-from train.backbones.table import BACKBONES, Backbone, BackboneConfig, BackboneShape
+from train.backbones.backbone import Backbone, BackboneConfig, BackboneShape
+from train.backbones.table import BACKBONES
 from train.config import TrainConfig
 from train.objective import ObjectiveConfig
 from train.space import LatentSpace

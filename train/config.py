@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from curate.core.errors import ConfigError
-from train.backbones.table import BACKBONES, BackboneConfig
+from train.backbones.backbone import BackboneConfig
+from train.backbones.table import BACKBONES
 from train.objective import ObjectiveConfig
 
 PRECISIONS = ("bf16", "fp32")

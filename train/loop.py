@@ -20,7 +20,8 @@ from torch import Tensor
 
 from curate.core.errors import StageError
 from curate.core.stage import plain_config
-from train.backbones.table import BACKBONES, Backbone
+from train.backbones.backbone import Backbone
+from train.backbones.table import BACKBONES
 from train.card import backbone_shape
 from train.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
 from train.config import TrainConfig

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curate.models.text_encoder import TextEmbedding, TextEncoder
+from curate.models.text_embedding import TextEmbedding, TextEncoder
 from curate.models.vae import Vae
-from train.backbones.table import Backbone
+from train.backbones.backbone import Backbone
 from train.card import TrainCard, check_size
 from train.data import text_length, unwhiten
 from train.flow import VelocityFn, euler_timesteps, guide, sample_euler

@@ -6,7 +6,8 @@ import torch
 from diffusers import SD3Transformer2DModel
 
 from curate.core.errors import ConfigError, ModelError
-from train.backbones.table import BACKBONES, Backbone, BackboneConfig, BackboneShape
+from train.backbones.backbone import Backbone, BackboneConfig, BackboneShape
+from train.backbones.table import BACKBONES
 
 SHAPE = BackboneShape(latent_channels=4, text_dim=6, pooled_dim=5)
 TINY = BackboneConfig(depth=2, num_heads=2, head_dim=8, max_grid=8)

@@ -8,7 +8,7 @@ import torch
 
 from curate.core.errors import ConfigError, StageError
 from curate.core.stage import Place
-from train.backbones.table import BackboneConfig
+from train.backbones.backbone import BackboneConfig
 from train.config import TrainConfig
 from train.data import CaptionMix, LatentSet
 from train.loop import TrainState, make_identity, train

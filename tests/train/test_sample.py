@@ -20,7 +20,7 @@ from curate.core.store import LocalStore
 from curate.models.packs import ModelRef
 from curate.models.weights import seeded_weights
 from pipelines.toyweb.fit_clip_model import build_network, write_clip, write_tokenizer
-from train.backbones.table import BackboneConfig
+from train.backbones.backbone import BackboneConfig
 from train.config import TrainConfig
 from train.sample import SampleConfig, SampleStage
 from train.stage import TrainStage

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from curate.core.errors import ModelError
 from curate.core.seed import derive_seed
+from train.backbones.backbone import BackboneConfig, BackboneShape
 from train.backbones.cpu_attention import CpuJointAttention
-from train.backbones.table import BackboneConfig, BackboneShape
 
 # SD3 feeds its network 1000 t. Source: diffusers FlowMatchEulerDiscreteScheduler's
 # num_train_timesteps.
@@ -81,7 +81,7 @@ class Sd3Backbone:
         return self._model
 
     def __call__(self, x_t: Tensor, t: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
-        """Predict the velocity; see `train.backbones.table.Backbone`."""
+        """Predict the velocity; see `train.backbones.backbone.Backbone`."""
         return self._model(
             hidden_states=x_t,
             timestep=t * _TIMESTEP_SCALE,
