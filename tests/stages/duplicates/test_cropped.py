@@ -73,6 +73,19 @@ def test_pairs_are_measured_apart_and_alike_in_any_number() -> None:
     assert together[[0, 1, 2, 3, 299]].tolist() == [float(one) for one in alone]
 
 
+def test_noise_chooses_no_bit_of_a_flat_picture() -> None:
+    flat = np.full((1, 32, 32, 3), 128, np.uint8)
+    flat[0, ::5, ::7] += 1
+    assert (hash_windows(flat) == np.uint64(1 << 63)).all()  # only the mean is above the median
+
+
+def test_of_whole_pictures_either_may_be_the_part() -> None:
+    whole = photograph()
+    one, other = miniature(whole), miniature(whole[14:-2, 3:-17])
+    changes = [float(measure_crop(*pair, 0)[0]) for pair in ((one, other), (other, one))]
+    assert changes[0] == changes[1] < 0.15
+
+
 def test_a_span_is_sampled_by_areas() -> None:
     assert sample_span((0.0, 1.0)).tolist() == np.eye(32).tolist()
     half = sample_span((0.25, 0.75))
