@@ -11,6 +11,7 @@ sampled in whole numbers, so changes are equal everywhere.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -87,7 +88,8 @@ def _least_change(part: Cells, whole: Cells, form: int) -> NDArray[np.float32]:
 
 
 def _compare(one: Cells, other: Cells) -> NDArray[np.float32]:
-    return measure_change(one.reshape(len(one), -1), other.reshape(len(other), -1))
+    flat = (len(one), math.prod(one.shape[1:]))
+    return measure_change(one.reshape(flat), other.reshape(flat))
 
 
 def _cut_all(cells: Cells, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Cells:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.stages.duplicates.thumbnails import measure_change
+from curate.stages.duplicates.windows import MINIATURE_BYTES
 
 Cells = NDArray[np.uint8]
 
@@ -36,4 +37,5 @@ def measure_turned(plain: Cells, formed: Cells, form: int) -> NDArray[np.float32
         [P], float32: `measure_change`.
     """
     turned = np.ascontiguousarray(_TURNS[form](formed))
-    return measure_change(plain.reshape(len(plain), -1), turned.reshape(len(turned), -1))
+    flat = (len(plain), MINIATURE_BYTES)
+    return measure_change(plain.reshape(flat), turned.reshape(flat))

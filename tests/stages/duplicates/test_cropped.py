@@ -86,6 +86,12 @@ def test_of_whole_pictures_either_may_be_the_part() -> None:
     assert changes[0] == changes[1] < 0.15
 
 
+def test_no_pairs_have_no_changes() -> None:
+    none = np.empty((0, 32, 32, 3), np.uint8)
+    assert len(measure_crop(none, none, 0)) == len(measure_turned(none, none, 3)) == 0
+    assert hash_windows(none).shape == (0, len(WINDOWS))
+
+
 def test_a_span_is_sampled_by_areas() -> None:
     assert sample_span((0.0, 1.0)).tolist() == np.eye(32).tolist()
     half = sample_span((0.25, 0.75))
