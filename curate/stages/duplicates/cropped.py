@@ -111,7 +111,7 @@ def _cut_each(cells: Cells, shares: NDArray[np.float32], axis: int) -> Cells:
     if axis == 1:
         num_pairs, height, width, _ = values.shape
         cut = shares @ values.reshape(num_pairs, height, width * 3)
-        cut = cut.reshape(num_pairs, -1, width, 3)
+        cut = cut.reshape(num_pairs, shares.shape[1], width, 3)
     else:
         cut = shares[:, None] @ values  # [P, 1, N, W] @ [P, H, W, 3]
     return ((cut + _SHARE // 2) // _SHARE).astype(np.uint8)
