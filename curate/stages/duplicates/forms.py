@@ -2,8 +2,8 @@
 
     pairs of (row, form) -> one end as it is -> miniatures laid over each other -> the best edge
 
-A sample has up to 16 forms: the eight turned and flipped ones of PDQ, or the twelve windows of a
-miniature. Form 0 is the picture as it is.
+A sample has up to 16 forms: the eight turned and flipped ones of PDQ, or the sixteen windows of
+a miniature. Form 0 is the picture as it is.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from curate.stages.duplicates.runs import Near, join_near
 
 _REACH = 16
 """Times `max_run`: the hashes before and behind it that a plain one is compared with in its run.
-Chosen by us: a sample has up to 12 in it."""
+Chosen by us: a sample has up to 16 in it."""
 _AT_ONCE = 1 << 19  # comparisons; chosen by us: 30 MB
 
 
