@@ -8,6 +8,7 @@ Heavy modules are imported inside the verbs: `curate --help` and `curate status`
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import NoReturn
 
 from curate.core.errors import ConfigError, CurateError
 from pipelines.verbs import models, questions, runs
-from pipelines.verbs.answers import EXIT_ENDED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USER
+from pipelines.verbs.answers import EXIT_ENDED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNREAD, EXIT_USER
 
 HELP = """\
 curate VERB [key=value ...]
@@ -60,7 +61,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     debug = "debug=true" in arguments
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there
+        return EXIT_UNREAD
     except CurateError as error:
         if debug:
             raise

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from curate.core.errors import ConfigError
 
 EXIT_OK, EXIT_USER, EXIT_QUARANTINED, EXIT_INTERRUPTED, EXIT_ENDED = 0, 2, 3, 130, 143
+EXIT_UNREAD = 141  # as SIGPIPE ends other tools
 
 
 def read_options(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:

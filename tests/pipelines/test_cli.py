@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +95,15 @@ def test_mistakes_are_one_line(
 ) -> None:
     out = [] if arguments[0] != "run" else [f"out={tmp_path / 'out'}"]
     assert message in refused(curate(*arguments, *out))
+
+
+def test_a_reader_that_has_seen_enough_ends_the_answer_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pipelines.cli", "help"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 def test_a_missing_column_is_named(curate: Curate, tmp_path: Path) -> None:
