@@ -68,10 +68,8 @@ def rows_of(places: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def split_forms(places: NDArray[np.int64], bits: NDArray[np.float32]) -> FormPairs:
-    """Keep the pairs of which one end is a picture as it is: [P, 2] places, [P] bits."""
+    """Put the end that is a picture as it is first: [P, 2] places, [P] bits that differ."""
     rows, forms = np.divmod(places, _SLOTS)
-    wanted = (forms == 0).any(axis=1) & (rows[:, 0] != rows[:, 1])
-    rows, forms, bits = rows[wanted], forms[wanted], bits[wanted]
     is_swapped = forms[:, 0] != 0
     rows[is_swapped] = rows[is_swapped][:, ::-1]
     return FormPairs(plain=rows[:, 0], formed=rows[:, 1], form=forms.max(axis=1), bits=bits)
