@@ -86,6 +86,15 @@ def test_a_window_in_other_colours_is_a_stranger(tmp_path: Path) -> None:
     assert "cropped" in [edge for _, edge, _ in dedup(tmp_path / "same", crop_radius=8).values()]
 
 
+def test_a_copy_of_the_whole_picture_is_near_not_cropped(tmp_path: Path) -> None:
+    picture = draw("scene", 1)
+    small = Image.fromarray(picture).resize((131, 98), Image.Resampling.LANCZOS)
+    samples = measure([picture, np.asarray(small)])
+    write_inputs(tmp_path, samples, cut_shards(2, 1))
+    found = dedup(tmp_path, phash_radius=-1, crop_radius=8)
+    assert found[samples.names()[0]][:2] == (samples.names()[1], "near")
+
+
 def test_equal_miniatures_are_one_look(tmp_path: Path) -> None:
     samples = measure([draw("scene", 3)] * 5)
     write_inputs(tmp_path, samples, cut_shards(5, 2))
