@@ -52,7 +52,8 @@ class DedupConfig:
         max_looks: different thumbnails of one pHash that are compared, 1..256. Chosen by us: more
             are flat pictures and cards of all colours; they are gathered around as many leaders.
         max_run: hashes of one band value that are all compared with each other. Chosen by us:
-            beyond it a hash is compared with its next neighbours in order, and it is counted.
+            beyond it a hash is compared with its next neighbours in order, and it is counted. Where
+            pictures have forms (windows, turns), 16 times as many on both sides are compared.
         bin_entries: values a task holds at once, about 75 bytes each; chosen by us: 1.5 GB.
 
     Source of phash_radius and thumbnail_change: toy webs of 5,000 rows, hash spec lm1, seeds 0,
