@@ -1,89 +1,136 @@
-"""Say what a captioner is and what it gives: attempts, the rejected ones too."""
+"""Say what a captioner is asked and what it gives back: one attempt for every request.
+
+    CaptionRequest (picture, template, alt text, seed) -> Captioner -> CaptionAttempt (raw text)
+
+Nothing is judged here: rules on the text are the stage judge's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from PIL import Image
 
-from curate.captioners.instructions import TEMPLATES
+from curate.captioners.instructions import Template
 
 FinishReason = Literal["stop", "length", "error"]
-CAPTIONER_ERROR = "captioner_error"
-SamplingValue = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionRequest:
+    """Ask for one caption of one picture.
+
+    Args:
+        key: of the sample, for messages.
+        image: RGB, upright, cut to what is trained on; any size.
+        template: what is asked.
+        alt: the sample's alt text; only templates that use it see it.
+        draft: an earlier caption of the picture, for templates that rewrite one.
+        seed: of the sampler, derived by the caller from (seed, "caption", key, template, number).
+    """
+
+    key: str
+    image: Image.Image
+    template: Template
+    alt: str = ""
+    draft: str = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionAttempt:
-    """Hold one caption with all that made it, also when it was rejected.
+    """Hold what a captioner answered, whatever it is worth.
 
     Args:
-        style: "short" or "detailed".
-        text_raw: what the model wrote, special tokens removed.
-        text: `text_raw` without boilerplate; "" when there is nothing to keep.
-        template: id and version of the instruction, e.g. "detailed-v1".
+        text_raw: what the model wrote, special tokens removed; of an error, what it said.
         prompt: the instruction as the model got it, rendered by its processor.
-        sampling: the settings of the sampler.
         finish_reason: "stop" when the model ended by itself, "length" when it was cut off,
-            "error" when it failed on the picture.
-        num_tokens: tokens written, the end token included.
-        status: "ok", the reject reason of `judge.judge_caption`, or "captioner_error".
+            "error" when it failed on the request.
+        num_prompt_tokens: tokens of the prompt, those of the picture among them; 0 if unknown.
+        num_visual_tokens: tokens of the picture; 0 if unknown.
+        num_tokens: tokens written, the end token included; 0 if unknown.
+        mean_logprob: of the tokens written, natural logarithm; None if unknown.
+        model_reported: what a server says answered; "" for local models.
+        latency_s: from asking to the answer; of a batch, its time over its requests.
+        batch_size: requests answered together.
     """
 
-    style: str
     text_raw: str
-    text: str
-    template: str
     prompt: str
-    sampling: Mapping[str, SamplingValue]
     finish_reason: FinishReason
-    num_tokens: int
-    status: str
+    num_prompt_tokens: int = 0
+    num_visual_tokens: int = 0
+    num_tokens: int = 0
+    mean_logprob: float | None = None
+    model_reported: str = ""
+    latency_s: float = 0.0
+    batch_size: int = 1
 
 
-def failed_attempt(style: str, error: Exception) -> CaptionAttempt:
-    """Record that the captioner failed on a picture."""
-    return CaptionAttempt(
-        style=style,
-        text_raw=f"{type(error).__name__}: {error}"[:300],
-        text="",
-        template=TEMPLATES[style].name,
-        prompt="",
-        sampling={},
-        finish_reason="error",
-        num_tokens=0,
-        status=CAPTIONER_ERROR,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Set how a model chooses its words; the default is greedy.
+
+    Args:
+        temperature: 0 takes the likeliest token.
+        top_p: share of the probability that is sampled from; used above temperature 0.
+        repetition_penalty: 1 is none.
+        presence_penalty: 0 is none; only servers know it.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Name what answers, for the table and for the attempt's key.
+
+    Args:
+        backend: "transformers", "openai", "imagenet_classes", "toy_oracle".
+        model: type and folder name, hub name, or the name a server knows.
+        revision: commit of a hub model; "" for folders and servers.
+        model_digest: sha256 of the weights; "" for servers.
+        processor_digest: sha256 of tokenizer, template and image processor files; "" if none.
+        dtype: of the weights, e.g. "float32"; "" if unknown.
+        version: of the library or server that runs the model.
+    """
+
+    backend: str
+    model: str
+    revision: str = ""
+    model_digest: str = ""
+    processor_digest: str = ""
+    dtype: str = ""
+    version: str = ""
 
 
 class Captioner(Protocol):
     """Write captions of pictures."""
 
     @property
-    def name(self) -> str:
-        """Give the model's name, for the `model` column."""
+    def provenance(self) -> Provenance:
+        """Name the model that answers."""
         ...
 
-    @property
-    def model_digest(self) -> str:
-        """Give the sha256 of the weights, for the `model_digest` column."""
-        ...
+    def caption(
+        self, requests: Sequence[CaptionRequest], sampling: Sampling
+    ) -> list[CaptionAttempt]:
+        """Answer every request, in order.
 
-    @property
-    def processor_digest(self) -> str:
-        """Give the sha256 of tokenizer and image processor files; "" when there are none."""
-        ...
-
-    def caption(self, images: Sequence[Image.Image], styles: Sequence[str]) -> list[CaptionAttempt]:
-        """Caption every picture in every style.
-
-        Args:
-            images: RGB, any sizes.
-            styles: names from `TEMPLATES`.
-
-        Returns:
-            len(images) * len(styles) attempts, image-major: all styles of the first picture first.
+        A request that fails by itself becomes an attempt with finish_reason "error"; what would
+        fail every request (no server, no memory) is raised.
         """
         ...
+
+
+def failed_attempt(error: Exception, prompt: str = "") -> CaptionAttempt:
+    """Record that the captioner failed on a request."""
+    text = f"{type(error).__name__}: {error}"[:300]
+    return CaptionAttempt(text_raw=text, prompt=prompt, finish_reason="error")
+
+

@@ -1,17 +1,27 @@
 """Say what a captioner is asked: the instruction behind each caption style.
 
-An id and a version travel with every caption: change the words, raise the version.
+An id and a version travel with every caption: change the words, raise the version. A template that
+shows the model the alt text ({alt}) makes captions of a style of its own, for the alt text leaks
+into them; likewise one that rewrites a caption ({draft}).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """Hold the instruction of one caption style."""
+    """Hold the instruction of one caption style.
+
+    Args:
+        id: the style, which is the source of its captions: lower-case letters, digits, "_".
+        version: raised when the words change.
+        text: what the model is asked; {alt} and {draft} stand for what the request brings.
+        max_new_tokens: of the answer.
+    """
 
     id: str
     version: int
@@ -22,6 +32,39 @@ class Template:
     def name(self) -> str:
         """Give id and version as one string, e.g. "detailed-v1"."""
         return f"{self.id}-v{self.version}"
+
+    @property
+    def digest(self) -> str:
+        """Give 16 hex characters of sha256 over all that it says."""
+        said = "\x1f".join((self.id, str(self.version), self.text, str(self.max_new_tokens)))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    @property
+    def uses_alt(self) -> bool:
+        """Tell whether the model sees the alt text."""
+        return "{alt}" in self.text
+
+    @property
+    def uses_draft(self) -> bool:
+        """Tell whether the model sees an earlier caption."""
+        return "{draft}" in self.text
+
+    def fill(self, *, alt: str = "", draft: str = "") -> str:
+        """Write the instruction for one sample; braces in the texts stay as they are."""
+        parts = {"{alt}": alt, "{draft}": draft}
+        first = min(
+            (at for at in (self.text.find(name) for name in parts) if at >= 0), default=-1
+        )
+        if first < 0:
+            return self.text
+        name = next(name for name in parts if self.text.startswith(name, first))
+        rest = Template(
+            id=self.id,
+            version=self.version,
+            text=self.text[first + len(name) :],
+            max_new_tokens=self.max_new_tokens,
+        )
+        return self.text[:first] + parts[name] + rest.fill(alt=alt, draft=draft)
 
 
 # Token limits chosen by us: a short caption is one sentence (about 10 words in COCO), so 48 do;
