@@ -32,9 +32,9 @@ from curate.core.manifest import (
 )
 from curate.core.schema import KEY, KEY_PATTERN, STATUS, is_key
 from curate.core.store import LocalStore, Store
+from curate.core.tar_writer import TarDigest, TarWriter
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
-_BLOCK = tarfile.BLOCKSIZE
 MEMBERS = "members"
 MEMBERS_FIELD = pa.field(
     MEMBERS,
@@ -78,7 +78,8 @@ class ShardWriter:
         self._tables: list[pa.Table] = []
         self._keys: set[str] = set()
         self._unique_keys = unique_keys
-        self._stream = self._tar_path.open("wb") if with_tar else None
+        self._tar = TarWriter(self._tar_path) if with_tar else None
+        self._tar_digest: TarDigest | None = None
 
     def write(
         self, row: Mapping[str, Any], members: Mapping[str, bytes] | None = None
@@ -113,7 +114,7 @@ class ShardWriter:
         Args:
             table: all columns of the schema, keys and statuses of the form `write` asks for.
         """
-        assert self._stream is None, f"{self._tar_path}: write_table is for shards without a tar"
+        assert self._tar is None, f"{self._tar_path}: write_table is for shards without a tar"
         assert not self._rows, f"{self._table_path}: write and write_table do not mix"
         keys = table[KEY]
         fits = pc.match_substring_regex(keys, KEY_PATTERN)
@@ -127,12 +128,17 @@ class ShardWriter:
             raise ShardError(f"{self._table_path}: keys must be unique, got one twice")
         self._tables.append(table.select(self._schema.names).cast(self._schema))
 
+    @property
+    def tar_digest(self) -> TarDigest:
+        """Give the digest of the closed tar."""
+        assert self._tar_digest is not None, f"{self._tar_path}: no tar, or not closed yet"
+        return self._tar_digest
+
     def close(self) -> None:
         """Write the table and the end of the tar."""
-        if self._stream is not None:
-            self._stream.write(b"\0" * (2 * _BLOCK))
-            self._stream.close()
-            self._stream = None
+        if self._tar is not None:
+            self._tar_digest = self._tar.close()
+            self._tar = None
         pq.write_table(self._table(), self._table_path, compression="zstd")
 
     def __enter__(self) -> Self:
@@ -146,8 +152,8 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self.close()
-        elif self._stream is not None:
-            self._stream.close()
+        elif self._tar is not None:
+            self._tar.abandon()
 
     def _table(self) -> pa.Table:
         if self._tables:
@@ -159,23 +165,11 @@ class ShardWriter:
         return rows.append_column(MEMBERS_FIELD, index).cast(self._schema)
 
     def _append(self, name: str, data: bytes) -> dict[str, Any]:
-        if self._stream is None:
+        if self._tar is None:
             raise ShardError(f"{self._tar_path}: this shard has no tar, got member {name!r}")
-        if name != name.lower() or "/" in name or len(name) > 100:
-            raise ShardError(
-                f"{self._tar_path}: member names are lower-case, flat and at most 100 characters, "
-                f"got {name!r}; rename it at ingest"
-            )
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        info.mode = 0o644
-        self._stream.write(info.tobuf(format=tarfile.USTAR_FORMAT))
-        offset = self._stream.tell()
-        self._stream.write(data)
-        self._stream.write(b"\0" * (-len(data) % _BLOCK))
         return {
             "ext": name.partition(".")[2],
-            "offset": offset,
+            "offset": self._tar.add(name, data),
             "bytes": len(data),
             "xxh3": xxhash.xxh3_64_intdigest(data),
         }
