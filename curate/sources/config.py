@@ -19,7 +19,7 @@ class IngestConfig(FetchConfig):
         shard_size: rows per shard of tables and folders.
         tar_keys: where the names of a tar's members are cut into key and extension: "first_dot"
             (webdataset's rule), "last_dot", or "auto": the first dot unless all members of a key
-            have more dots (`curate/sources/tar_index.py`).
+            have more dots (`curate/core/tar_index.py`).
         alt_min_chars: shorter alt texts in WARC and WAT files are left out; 0 takes pictures
             without one.
         url_column: column of a URL table; likewise caption_column ("": no captions) and

@@ -29,16 +29,16 @@ from typing import Any
 from curate.core.manifest import Task
 from curate.core.schema import make_key, shard_name
 from curate.core.store import Store
-from curate.sources.files import PICTURE_SUFFIXES, facts_of, place_of
-from curate.sources.nesting import nests_too_deeply
-from curate.sources.source import RawSample
-from curate.sources.tar_index import (
+from curate.core.tar_index import (
     Member,
     TarSample,
     index_tar,
     is_outside,
     read_member,
 )
+from curate.sources.files import PICTURE_SUFFIXES, facts_of, place_of
+from curate.sources.nesting import nests_too_deeply
+from curate.sources.source import RawSample
 
 _PICTURES = tuple(suffix[1:] for suffix in PICTURE_SUFFIXES)
 _MAX_EXT = 60  # chosen by us: key, dot and extension fit into a tar header's 100 bytes

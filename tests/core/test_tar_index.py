@@ -13,9 +13,9 @@ from webdataset.compat import WebDataset
 from webdataset.tariterators import base_plus_ext
 
 from curate.core.errors import ConfigError, DataError
+from curate.core.tar_index import index_tar, split_name
 from curate.sources.config import IngestConfig
 from curate.sources.table import make_source
-from curate.sources.tar_index import index_tar, split_name
 from tests.sources.tar_files import entry_of, pack, read_all, read_entries, write_tar
 
 # webdataset leaves closing the file to the garbage collector
