@@ -7,7 +7,7 @@ the long one. Time is linear in the length.
 Two kinds of ends: those that are nothing else (the full stops of Chinese, Hindi or Arabic), after
 which no space is needed; and ". ! ? ...", which also end abbreviations, initials and list numbers.
 Where it is in doubt a sentence goes on, since half a name is worse than a long sentence. Captions
-of some models are written without capitals: then none is asked for.
+of some models begin small: then no sentence needs a capital.
 
 Own rules, and not pysbd's: that package cuts before any small letter and takes 67 times as long for
 12 times the text (4.3 s for 100,000 characters).
@@ -110,19 +110,27 @@ def count_words(text: str) -> int:
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Give start and end of each sentence; white space at the borders is in none."""
-    has_capitals = text != text.lower()
+    opening = _NEXT.match(text)
+    is_small = opening is not None and opening["word"][:1].islower()
     spans: list[tuple[int, int]] = []
     start = 0
     for end in _END.finditer(text):
-        if _is_boundary(text, start, end, has_capitals=has_capitals):
+        if _is_boundary(text, start, end, is_small=is_small):
             spans.append(_strip(text, start, end.end()))
             start = end.end()
     spans.append(_strip(text, start, len(text)))
     return [span for span in spans if span[0] < span[1]]
 
 
-def _is_boundary(text: str, start: int, end: re.Match[str], *, has_capitals: bool) -> bool:
-    """Tell whether a sentence that begins at `start` ends at `end`."""
+def _is_boundary(text: str, start: int, end: re.Match[str], *, is_small: bool) -> bool:
+    """Tell whether a sentence that begins at `start` ends at `end`.
+
+    Args:
+        text: all of it.
+        start: of the sentence.
+        end: what may be its end.
+        is_small: sentences of this text may begin with small letters.
+    """
     if end["latin"] is None:
         return not _is_inside_number(text, end)
     following = _NEXT.match(text, end.end())
@@ -130,7 +138,7 @@ def _is_boundary(text: str, start: int, end: re.Match[str], *, has_capitals: boo
     word, stop = following["word"], following["stop"]
     if stop and not word:
         return False  # dots with spaces between: ". . ."
-    if has_capitals and word[:1].islower():
+    if not is_small and word[:1].islower():
         return False
     if end["latin"] != ".":
         return True

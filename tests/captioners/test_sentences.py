@@ -35,6 +35,8 @@ CUTS = (
     'A sign reads "Open."| Two people enter.',
     "A man (in a blue coat.)| A woman (in red) follows.",
     "**A red door.**| *It is closed.*",
+    "a sign that says STOP. | a man waits.",
+    "The sign says stop. a man waits.",
     "1. A red circle.| 2. A blue square.",
     "It costs $3.50 at www.example.com today.| Cheap.",
     "What is that?!| Nobody knows.",
