@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from curate.core.bucket import crop_loss, make_buckets, nearest_bucket, parse_bucket
+from curate.core.bucket import crop_loss, nearest_bucket, parse_bucket
+from curate.core.bucket_rules import area_buckets
 from curate.core.errors import ConfigError, StageError
 from curate.core.image import cover_box, encode_image, resize_cover
 from curate.core.manifest import Task
@@ -142,7 +144,9 @@ class BucketStage(Stage[BucketConfig]):
     def _write_sizes(self, name: str, place: Place) -> Counter[str]:
         """Choose the bucket of a shard's kept samples; count those that would lose too much."""
         shard = name.removeprefix(SIZES)
-        buckets = make_buckets(self.config.area_px, self.config.step_px, self.config.max_aspect)
+        buckets = area_buckets(
+            math.isqrt(self.config.area_px), self.config.step_px, self.config.max_aspect
+        )
         verdicts = self.inputs[VERDICTS].table(shard, ["key", "keep"])
         sizes = self.inputs["ingest"].table(shard, ["key", "height", "width"])
         kept = verdicts.filter(verdicts["keep"]).join(sizes, "key")
