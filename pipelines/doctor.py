@@ -147,9 +147,13 @@ def _card(text: str) -> Image.Image:
 
 
 def _test_captioner(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.captioners.captioner import CaptionRequest, Sampling
+    from curate.captioners.instructions import find_template
     from curate.captioners.table import load_captioner
 
-    return repr(load_captioner(ref).caption([picture], ["short"])[0].text_raw)
+    request = CaptionRequest(key="doctor", image=picture, template=find_template("short"))
+    (attempt,) = load_captioner(ref).caption([request], Sampling())
+    return repr(attempt.text_raw)
 
 
 def _test_vae(ref: ModelRef, picture: Image.Image) -> str:

@@ -155,15 +155,19 @@ def _found(
 
 
 def _check_captioner(seed: int, models: Mapping[str, ModelRef]) -> Iterator[TruthRow]:
+    from curate.captioners.captioner import CaptionRequest, Sampling
+    from curate.captioners.instructions import find_template
     from curate.captioners.table import load_captioner
 
     captioner = load_captioner(models["captioner"])
+    template = find_template("detailed")
     right = 0
     scenes = _heldout_scenes(seed)
     for batch in batched(scenes, _BATCH):
         pictures = [Image.fromarray(_draw(scene, "captioner")) for scene in batch]
-        for scene, attempt in zip(batch, captioner.caption(pictures, ["detailed"]), strict=True):
-            right += parse_description(attempt.text) == scene
+        requests = [CaptionRequest(key="truth", image=p, template=template) for p in pictures]
+        for scene, attempt in zip(batch, captioner.caption(requests, Sampling()), strict=True):
+            right += parse_description(attempt.text_raw) == scene
     what = "held-out pictures, detailed caption states the scene"
     yield _rate("recaption", what, "exact", right, len(scenes), 0.90)
 

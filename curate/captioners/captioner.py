@@ -52,6 +52,8 @@ class CaptionAttempt:
         num_visual_tokens: tokens of the picture; 0 if unknown.
         num_tokens: tokens written, the end token included; 0 if unknown.
         mean_logprob: of the tokens written, natural logarithm; None if unknown.
+        image_height: pixels to which the model's processor brought the picture; 0 if unknown.
+        image_width: likewise.
         model_reported: what a server says answered; "" for local models.
         latency_s: from asking to the answer; of a batch, its time over its requests.
         batch_size: requests answered together.
@@ -64,6 +66,8 @@ class CaptionAttempt:
     num_visual_tokens: int = 0
     num_tokens: int = 0
     mean_logprob: float | None = None
+    image_height: int = 0
+    image_width: int = 0
     model_reported: str = ""
     latency_s: float = 0.0
     batch_size: int = 1
@@ -132,5 +136,3 @@ def failed_attempt(error: Exception, prompt: str = "") -> CaptionAttempt:
     """Record that the captioner failed on a request."""
     text = f"{type(error).__name__}: {error}"[:300]
     return CaptionAttempt(text_raw=text, prompt=prompt, finish_reason="error")
-
-

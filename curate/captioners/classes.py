@@ -1,30 +1,30 @@
 """Caption pictures by the names of ImageNet classes: what the offline pack has instead of a VLM.
 
-Path of a picture: class probabilities -> the likely classes' names -> a fixed sentence, judged by
-the same rules as any caption. The sentences say what was recognised and nothing else: no number, no
-place, no action, and most of what is in the world is not among the 1,000 classes. The template's id
-and the model's name say "imagenet-classes", so that such captions can be told from a VLM's.
+Path of a picture: class probabilities -> the likely classes' names -> a fixed sentence; an unsure
+classifier writes nothing. The sentences say what was recognised and nothing else: no number, no
+place, no action, and most of what is in the world is not among the 1,000 classes. The backend's and
+the model's name say "imagenet_classes", so that such captions can be told from a VLM's.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from curate.captioners.captioner import CaptionAttempt
-from curate.captioners.instructions import Template, find_template
-from curate.captioners.judge import judge_caption
+from curate.captioners.captioner import CaptionAttempt, CaptionRequest, Provenance, Sampling
+from curate.captioners.instructions import Template
+from curate.core.errors import ModelError
 from curate.models.efficientnet import load_efficientnet
 from curate.models.imagenet import class_names
 from curate.models.packs import ModelRef
 
 # Most classes named by each style. Chosen by us: names past the third are nearly always wrong.
 MAX_CLASSES: Mapping[str, int] = {"short": 1, "detailed": 3}
-# Chosen by us: below this the best class is a guess, and the attempt is rejected as "unsure".
+# Chosen by us: below this the best class is a guess, and no caption is written.
 MIN_PROBABILITY = 0.3
 # Chosen by us: a further class is named if it has this share of the best one's probability.
 MIN_SHARE_OF_BEST = 0.2
@@ -35,41 +35,67 @@ _REMARK = re.compile(r"\s*(?:\([^)]*\)|/.*)$")  # "kite (bird of prey)", "shoji 
 class ClassCaptioner:
     """Write "a picture of a tabby cat" from an ImageNet classifier's probabilities."""
 
-    name = "imagenet-classes:efficientnet-lite0"
-    processor_digest = ""
-
     def __init__(self, ref: ModelRef) -> None:
         """Load the classifier.
 
         Args:
             ref: kind "imagenet_classes"; its path is the folder of the EfficientNet package.
         """
-        self.model_digest = ref.digest
         self._classifier = load_efficientnet(ref.paths[0])
         self._names = [_REMARK.sub("", name) for name in class_names()]
-
-    def caption(self, images: Sequence[Image.Image], styles: Sequence[str]) -> list[CaptionAttempt]:
-        """Caption every picture in every style, image-major; RGB of any size."""
-        templates = [find_template(style) for style in styles]
-        rows = self._classifier.probabilities(images)  # [N, 1000]
-        return [self._attempt(row, template) for row in rows for template in templates]
-
-    def _attempt(self, probabilities: NDArray[np.float32], template: Template) -> CaptionAttempt:
-        found = find_classes(probabilities, MAX_CLASSES[template.id])
-        text_raw = write_sentence([self._names[index] for index in found])
-        judgement = judge_caption(text_raw)
-        is_sure = float(probabilities[found[0]]) >= MIN_PROBABILITY
-        return CaptionAttempt(
-            style=template.id,
-            text_raw=text_raw,
-            text=judgement.text,
-            template=f"imagenet-classes-{template.name}",
-            prompt="",
-            sampling={"max_classes": MAX_CLASSES[template.id], "min_probability": MIN_PROBABILITY},
-            finish_reason="stop",
-            num_tokens=0,
-            status=judgement.status if is_sure else "unsure",
+        self._provenance = Provenance(
+            backend="imagenet_classes",
+            model="imagenet-classes:efficientnet-lite0",
+            model_digest=ref.digest,
+            dtype="float32",
         )
+
+    @property
+    def provenance(self) -> Provenance:
+        """Name the classifier."""
+        return self._provenance
+
+    def caption(
+        self, requests: Sequence[CaptionRequest], sampling: Sampling
+    ) -> list[CaptionAttempt]:
+        """Caption every picture; nothing is drawn, so the sampling does not matter.
+
+        Raises:
+            ModelError: a template's style is none of `MAX_CLASSES`.
+        """
+        check_templates([request.template for request in requests])
+        if not requests:
+            return []
+        rows = self._classifier.probabilities([request.image for request in requests])  # [N, 1000]
+        return [
+            self._attempt(row, request.template.id)
+            for row, request in zip(rows, requests, strict=True)
+        ]
+
+    def _attempt(self, probabilities: NDArray[np.float32], style: str) -> CaptionAttempt:
+        found = find_classes(probabilities, MAX_CLASSES[style])
+        best = float(probabilities[found[0]])
+        is_sure = best >= MIN_PROBABILITY
+        return CaptionAttempt(
+            text_raw=write_sentence([self._names[index] for index in found]) if is_sure else "",
+            prompt="",
+            finish_reason="stop",
+            mean_logprob=math.log(best),
+        )
+
+
+def check_templates(templates: Sequence[Template]) -> None:
+    """Refuse a style that class names cannot follow.
+
+    Raises:
+        ModelError: names the styles that they can.
+    """
+    for template in templates:
+        if template.id not in MAX_CLASSES:
+            raise ModelError(
+                f"captioner: imagenet_classes must be asked for one of the styles "
+                f"{', '.join(MAX_CLASSES)}, got {template.name!r}; choose one of them or a VLM"
+            )
 
 
 def find_classes(probabilities: NDArray[np.float32], max_classes: int) -> list[int]:

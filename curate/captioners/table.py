@@ -6,38 +6,66 @@ torch is not imported here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from curate.captioners.captioner import Captioner
+from curate.captioners.instructions import Template
+from curate.captioners.vlm_batches import BatchLimits
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 
 
-def load_captioner(ref: ModelRef) -> Captioner:
+def load_captioner(ref: ModelRef, limits: BatchLimits | None = None) -> Captioner:
     """Load the captioner that `ref` points at.
+
+    Args:
+        ref: kind and files.
+        limits: of batches, for the kinds that run a model here; None takes the defaults.
 
     Raises:
         ModelError: the kind is not in `CAPTIONERS`, or the files cannot be loaded.
     """
+    _check_kind(ref)
+    return CAPTIONERS[ref.kind](ref, limits or BatchLimits())
+
+
+def check_templates(ref: ModelRef, templates: Sequence[Template]) -> None:
+    """Refuse, before anything is loaded, a style that the captioner cannot follow.
+
+    Raises:
+        ModelError: names the styles that it can; or the kind is not in `CAPTIONERS`.
+    """
+    _check_kind(ref)
+    if ref.kind == "vlm":
+        from curate.captioners import vlm_families
+
+        model_type = vlm_families.read_model_type(ref.paths[0])
+        vlm_families.check_templates(model_type, templates)
+    elif ref.kind == "imagenet_classes":
+        from curate.captioners import classes
+
+        classes.check_templates(templates)
+
+
+def _check_kind(ref: ModelRef) -> None:
     if ref.kind not in CAPTIONERS:
         kinds = ", ".join(CAPTIONERS)
         raise ModelError(f"captioner: kind must be one of {kinds}, got {ref.kind!r}; choose one")
-    return CAPTIONERS[ref.kind](ref)
 
 
-def _build_vlm(ref: ModelRef) -> Captioner:
+def _build_vlm(ref: ModelRef, limits: BatchLimits) -> Captioner:
     from curate.captioners.vlm import VlmCaptioner
 
-    return VlmCaptioner(ref)
+    return VlmCaptioner(ref, limits)
 
 
-def _build_imagenet_classes(ref: ModelRef) -> Captioner:
+def _build_imagenet_classes(ref: ModelRef, limits: BatchLimits) -> Captioner:
     from curate.captioners.classes import ClassCaptioner
 
     return ClassCaptioner(ref)
 
 
-CAPTIONERS: Mapping[str, Callable[[ModelRef], Captioner]] = {
+CAPTIONERS: Mapping[str, Callable[[ModelRef, BatchLimits], Captioner]] = {
     "vlm": _build_vlm,
     "imagenet_classes": _build_imagenet_classes,
 }

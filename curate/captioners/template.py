@@ -12,9 +12,6 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from curate.captioners.captioner import CaptionAttempt
-from curate.captioners.judge import judge_caption
-
-TEMPLATE = "alt-v1"
 
 _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
@@ -43,18 +40,7 @@ def words_from_name(url: str) -> str:
     return "" if _CAMERA_NAME.fullmatch(text) else text
 
 
-def caption_from_metadata(alt: str, url: str = "", *, style: str = "short") -> CaptionAttempt:
+def caption_from_metadata(alt: str, url: str = "") -> CaptionAttempt:
     """Caption a sample from its alt text, or from its file name when the alt text is empty."""
-    text_raw = clean_alt_text(alt) or words_from_name(url)
-    judgement = judge_caption(text_raw)
-    return CaptionAttempt(
-        style=style,
-        text_raw=alt,
-        text=judgement.text,
-        template=TEMPLATE,
-        prompt="",
-        sampling={},
-        finish_reason="stop",
-        num_tokens=0,
-        status=judgement.status,
-    )
+    text = clean_alt_text(alt) or words_from_name(url)
+    return CaptionAttempt(text_raw=text, prompt="", finish_reason="stop")

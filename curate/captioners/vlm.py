@@ -1,263 +1,232 @@
-"""Caption with a transformers vision-language model from a local folder, batched and greedy.
+"""Caption with a transformers vision-language model from a local folder, in batches.
 
-Any class behind `AutoModelForImageTextToText` works: decoder-only chat models (LLaVA, Idefics3,
-SmolVLM, Qwen-VL), encoder-decoders (Florence-2) and caption-only models (BLIP, GIT). What differs
-between them is in `FAMILIES`; everything else is asked of the processor and the config.
+Any class behind `AutoModelForImageTextToText` works; what differs between them is in
+vlm_families.py, everything else is asked of the processor and the config.
 
-Path of a batch: pictures + rendered prompt -> processor -> every key it returns -> generate ->
-prompt sliced off -> end token found (finish reason) -> decoded -> judged by rules.
-
-Nothing is fetched and no code of the folder runs: local files, safetensors, no remote code.
+Path of a call: requests -> prompts (vlm_prompts.py) -> batches of alike length (vlm_batches.py) ->
+    in a thread, one batch ahead: pictures and prompts -> processor -> every key it returns
+    -> generate, tokens chosen by each request's seed (token_choice.py) -> prompt sliced off ->
+    end token found (finish reason) -> decoded -> attempts, in the order of the requests.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from PIL import Image
-from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-from transformers.utils.logging import disable_progress_bar
+import transformers
 
-from curate.captioners.captioner import CaptionAttempt, FinishReason, SamplingValue
-from curate.captioners.instructions import Template, find_template
-from curate.captioners.judge import judge_caption
-from curate.core.errors import ModelError
+from curate.captioners.captioner import (
+    CaptionAttempt,
+    CaptionRequest,
+    Provenance,
+    Sampling,
+    failed_attempt,
+)
+from curate.captioners.token_choice import TokenChooser
+from curate.captioners.visual_tokens import (
+    count_visual_tokens,
+    expect_visual_tokens,
+    find_given_sizes,
+)
+from curate.captioners.vlm_batches import BatchLimits, Cost, plan_batches
+from curate.captioners.vlm_families import check_templates
+from curate.captioners.vlm_folder import digest_folder, load_vlm
+from curate.captioners.vlm_prompts import write_prompt
+from curate.core.ahead import map_ahead
+from curate.core.errors import SAMPLE_FAULTS
 from curate.core.model_ref import ModelRef
+
+Inputs = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """Say how one model type wants to be asked.
+class Asked:
+    """Hold a request with its prompt as the processor gets it."""
 
-    Args:
-        padding_side: "left" where the answer continues the prompt: padding between the two shifts
-            the logits (by 1.8 to 4.7 in random tiny models; at most 2e-6 on the right side).
-        prompt: "chat" renders the processor's chat template, "task" sends the words of `tasks`,
-            "none" sends the picture alone.
-        tasks: the prompt of each style where `prompt` is "task".
-    """
-
-    padding_side: Literal["left", "right"] = "left"
-    prompt: Literal["chat", "task", "none"] = "chat"
-    tasks: Mapping[str, str] | None = None
-
-
-# Source: the model cards (task prompts) and tiny random checkpoints of each class (padding side).
-FAMILIES: Mapping[str, Family] = {
-    "blip": Family(padding_side="right", prompt="none"),
-    "git": Family(padding_side="right", prompt="none"),
-    "florence2": Family(
-        padding_side="right",
-        prompt="task",
-        tasks={"short": "<CAPTION>", "detailed": "<MORE_DETAILED_CAPTION>"},
-    ),
-    "paligemma": Family(
-        prompt="task", tasks={"short": "<image>caption en", "detailed": "<image>describe en"}
-    ),
-}
-CHAT = Family()  # every other type: decoder-only with a chat template
-
-# Pictures at a time. Chosen by us: on 2 cores the toy model gains nothing above 64.
-BATCH_SIZE = 64
-
-_WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json")
-_MODEL_CONFIGS = ("config.json", "generation_config.json")
+    request: CaptionRequest
+    prompt: str
 
 
 class VlmCaptioner:
-    """Hold a loaded model with its processor; greedy, so equal batches give equal captions.
+    """Hold a loaded model with its processor.
 
     Args:
         ref: one path, the folder that `save_pretrained` of model and processor wrote.
-        batch_size: pictures at a time.
+        limits: of batches and pictures.
 
     Raises:
-        ModelError: the folder lacks safetensors or cannot be loaded by the two Auto classes.
+        ModelError: see `load_vlm`.
     """
 
-    def __init__(self, ref: ModelRef, *, batch_size: int = BATCH_SIZE) -> None:
+    def __init__(self, ref: ModelRef, limits: BatchLimits | None = None) -> None:
         folder = ref.paths[0]
-        self.batch_size = batch_size
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, self.processor = _load(folder, self.device)
-        self.family = FAMILIES.get(self.model.config.model_type, CHAT)
-        self._name = f"{self.model.config.model_type}/{folder.name}"
-        self._model_digest = _digest(folder, of_weights=True)
-        self._processor_digest = _digest(folder, of_weights=False)
+        self.limits = limits or BatchLimits()
+        self.vlm = load_vlm(folder)
+        self._image_options = self._bound_pictures()
+        self._provenance = Provenance(
+            backend="transformers",
+            model=f"{self.vlm.model_type}/{folder.name}",
+            model_digest=digest_folder(folder, of_weights=True),
+            processor_digest=digest_folder(folder, of_weights=False),
+            dtype=str(self.vlm.model.dtype).removeprefix("torch."),
+            version=transformers.__version__,
+        )
 
     @property
-    def name(self) -> str:
-        """Give model type and folder name, e.g. "idefics3/captioner"."""
-        return self._name
+    def provenance(self) -> Provenance:
+        """Name model type and folder, e.g. "idefics3/captioner", and digest its files."""
+        return self._provenance
 
-    @property
-    def model_digest(self) -> str:
-        """Give the sha256 over weights and model config."""
-        return self._model_digest
-
-    @property
-    def processor_digest(self) -> str:
-        """Give the sha256 over tokenizer, chat template and image processor files."""
-        return self._processor_digest
-
-    def caption(self, images: Sequence[Image.Image], styles: Sequence[str]) -> list[CaptionAttempt]:
-        """Caption every picture in every style; see `table.Captioner`.
+    def caption(
+        self, requests: Sequence[CaptionRequest], sampling: Sampling
+    ) -> list[CaptionAttempt]:
+        """Answer every request, in order; see `captioner.Captioner`.
 
         Raises:
-            ValueError: a style is not in `TEMPLATES`.
+            ModelError: the family cannot follow a request's template.
+            torch.OutOfMemoryError: not even one request fits into memory.
         """
-        by_style = [self._caption_style(images, find_template(style)) for style in styles]
-        return [attempt for attempts in zip(*by_style, strict=True) for attempt in attempts]
+        check_templates(self.vlm.model_type, [request.template for request in requests])
+        asked = [Asked(request=r, prompt=self.write_prompt(r)) for r in requests]
+        plan = self._plan(asked)
+        batches = [[asked[index] for index in rows] for rows in plan]
+        prepared = map_ahead(self._try_encode, batches, ahead=2)
+        attempts: dict[int, CaptionAttempt] = {}
+        for rows, batch, inputs in zip(plan, batches, prepared, strict=True):
+            attempts |= zip(rows, self._answer(batch, inputs, sampling), strict=True)
+        return [attempts[index] for index in range(len(requests))]
 
-    def encode(self, images: Sequence[Image.Image], prompt: str) -> Mapping[str, torch.Tensor]:
-        """Turn pictures and one prompt into the model's input, on its device and in its dtype.
-
-        Args:
-            images: RGB, any sizes.
-            prompt: as `render_prompt` gives it.
-        """
-        options: dict[str, Any] = {"images": list(images), "return_tensors": "pt"}
-        if self.family.prompt != "none":
-            options |= {
-                "text": [prompt] * len(images),
-                "padding": True,
-                "padding_side": self.family.padding_side,
-            }
-            bos = self.processor.tokenizer.bos_token
-            if bos and prompt.startswith(bos):
-                # A template that writes <bos> itself would get a second one from the tokenizer.
-                options["add_special_tokens"] = False
-        return self.processor(**options).to(self.device, self.model.dtype)
-
-    def render_prompt(self, template: Template) -> str:
+    def write_prompt(self, request: CaptionRequest) -> str:
         """Write the instruction as this model's processor wants it."""
-        if self.family.prompt == "none":
-            return ""
-        if self.family.tasks is not None:
-            return self.family.tasks[template.id]
-        content = [{"type": "image"}, {"type": "text", "text": template.text}]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        return write_prompt(request, self.vlm.family, self.vlm.processor)
 
-    def _caption_style(
-        self, images: Sequence[Image.Image], template: Template
-    ) -> list[CaptionAttempt]:
-        prompt = self.render_prompt(template)
-        attempts: list[CaptionAttempt] = []
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            attempts += self._caption_batch(batch, template, prompt)
-        return attempts
+    def encode(self, asked: Sequence[Asked]) -> Inputs:
+        """Turn pictures and prompts into the model's input, in its dtype, on the CPU."""
+        images = [one.request.image for one in asked]
+        options: dict[str, Any] = {"images": images, "return_tensors": "pt", **self._image_options}
+        if self.vlm.family.prompt != "none":
+            options |= self._text_options([one.prompt for one in asked])
+            options["images"] = [[image] for image in images]
+        return self.vlm.processor(**options).to(dtype=self.vlm.model.dtype)
 
-    def _caption_batch(
-        self, images: Sequence[Image.Image], template: Template, prompt: str
-    ) -> list[CaptionAttempt]:
-        inputs = self.encode(images, prompt)
-        sampling: dict[str, SamplingValue] = {
-            "do_sample": False,
-            "num_beams": 1,
-            "max_new_tokens": template.max_new_tokens,
+    def _text_options(self, prompts: Sequence[str]) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "text": list(prompts),
+            "padding": True,
+            "padding_side": self.vlm.family.padding_side,
         }
-        with torch.inference_mode():
-            tokens = self.model.generate(**inputs, **sampling)
-        # Decoder-only models return prompt and answer; the others one start token and the answer.
-        is_continued = "input_ids" in inputs and not self.model.config.is_encoder_decoder
-        skipped = inputs["input_ids"].shape[1] if is_continued else 1
-        return [
-            self._read_answer(answer, template, prompt, sampling)
-            for answer in tokens[:, skipped:].tolist()
+        bos = self.vlm.processor.tokenizer.bos_token
+        if bos and prompts[0].startswith(bos):
+            # A template that writes <bos> itself would get a second one from the tokenizer.
+            options["add_special_tokens"] = False
+        return options
+
+    def _bound_pictures(self) -> dict[str, Any]:
+        """Pin the area of pictures; a folder's own limit may be 16,384 tokens each."""
+        key = self.vlm.family.max_pixels_key
+        if not key:
+            return {}
+        size = dict(self.vlm.processor.image_processor.size)
+        most = min(size[key], self.limits.max_pixels)
+        least = min(size["shortest_edge"], most)
+        return {"size": {**size, "shortest_edge": least, key: most}}
+
+    def _plan(self, asked: Sequence[Asked]) -> list[list[int]]:
+        tokenize = self.vlm.processor.tokenizer
+        prompts = {one.prompt for one in asked}
+        sizes = [(one.request.image.height, one.request.image.width) for one in asked]
+        visual = expect_visual_tokens(self.vlm.processor, sizes, self._image_options)
+        lengths = {prompt: len(tokenize(prompt)["input_ids"]) for prompt in prompts}
+        costs = [
+            Cost(
+                prompt=lengths[one.prompt],
+                visual=num_visual,
+                answer=one.request.template.max_new_tokens,
+            )
+            for one, num_visual in zip(asked, visual, strict=True)
         ]
+        return plan_batches(costs, self.limits)
 
-    def _read_answer(
+    def _try_encode(self, asked: Sequence[Asked]) -> Inputs | Exception:
+        """Prepare a batch in its thread; a picture's fault is dealt with where answers are."""
+        try:
+            return self.encode(asked)
+        except SAMPLE_FAULTS as error:
+            return error
+
+    def _answer(
+        self, asked: Sequence[Asked], inputs: Inputs | Exception, sampling: Sampling
+    ) -> list[CaptionAttempt]:
+        """Answer a batch; where it fails, its halves, until the request that fails is alone."""
+        fault: Exception
+        if isinstance(inputs, Exception):
+            fault = inputs
+        else:
+            try:
+                return self._generate(asked, inputs, sampling)
+            except (*SAMPLE_FAULTS, torch.OutOfMemoryError) as error:
+                fault = error.with_traceback(None)  # whose frames hold the batch's tensors
+        if len(asked) > 1:
+            half = len(asked) // 2
+            parts = (asked[:half], asked[half:])
+            return [a for p in parts for a in self._answer(p, self._try_encode(p), sampling)]
+        if isinstance(fault, torch.OutOfMemoryError):
+            raise fault
+        return [failed_attempt(fault, asked[0].prompt)]
+
+    @torch.inference_mode()
+    def _generate(
+        self, asked: Sequence[Asked], inputs: Inputs, sampling: Sampling
+    ) -> list[CaptionAttempt]:
+        started = time.monotonic()
+        model = self.vlm.model
+        max_new_tokens = asked[0].request.template.max_new_tokens
+        chooser = TokenChooser(sampling, [a.request.seed for a in asked], max_new_tokens)
+        on_device = {name: value.to(model.device) for name, value in inputs.items()}
+        tokens = model.generate(
+            **on_device,
+            max_new_tokens=max_new_tokens,
+            logits_processor=[chooser],
+        )
+        # The answer is what was chosen: some classes return the prompt before it, others a start.
+        answers = tokens[:, -chooser.num_steps :].tolist()
+        latency_s = (time.monotonic() - started) / len(asked)
+        return self._read_answers(asked, inputs, answers, chooser.logprobs, latency_s)
+
+    def _read_answers(
         self,
-        answer: list[int],
-        template: Template,
-        prompt: str,
-        sampling: Mapping[str, SamplingValue],
-    ) -> CaptionAttempt:
-        """Cut at the end token, decode and judge one row of tokens."""
-        end = next((i for i, token in enumerate(answer) if token in self._end_tokens), None)
-        finish_reason: FinishReason = "length" if end is None else "stop"
-        kept = answer if end is None else answer[: end + 1]
-        text_raw = self.processor.tokenizer.decode(kept, skip_special_tokens=True)
-        instruction = template.text if self.family.prompt == "chat" else ""
-        judgement = judge_caption(text_raw, prompt=instruction, is_cut_off=end is None)
-        return CaptionAttempt(
-            style=template.id,
-            text_raw=text_raw,
-            text=judgement.text,
-            template=template.name,
-            prompt=prompt,
-            sampling=sampling,
-            finish_reason=finish_reason,
-            num_tokens=len(kept),
-            status=judgement.status,
-        )
-
-    @property
-    def _end_tokens(self) -> Sequence[int]:
-        end = self.model.generation_config.eos_token_id
-        return [end] if isinstance(end, int) else end or []
-
-
-def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
-    _check_folder(folder)
-    disable_progress_bar()  # a bar per model and worker would drown the run's own progress line
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, use_safetensors=True, dtype=dtype, **local
-        )
-        processor = AutoProcessor.from_pretrained(folder, **local)
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{folder}: must load as a transformers image-text-to-text model, got {reason!r}; "
-            "give the folder that save_pretrained of model and processor wrote"
-        ) from error
-    if FAMILIES.get(model.config.model_type, CHAT) is CHAT and not processor.chat_template:
-        raise ModelError(
-            f"{folder}: model type {model.config.model_type!r} must come with a chat template, "
-            "got none; add chat_template.jinja or a line to FAMILIES in curate/captioners/vlm.py"
-        )
-    # Greedy: settings of a sampler that the folder may bring would only be warned about.
-    for name in ("temperature", "top_p", "top_k"):
-        setattr(model.generation_config, name, None)
-    return model.to(device).eval(), processor
-
-
-def _check_folder(folder: Path) -> None:
-    """Find what is missing before transformers does: its own search imports every class it has."""
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder}: must hold *.safetensors, got none; save the model with save_pretrained"
-        )
-    config = folder / "config.json"
-    model_type = json.loads(config.read_text()).get("model_type") if config.is_file() else None
-    if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        raise ModelError(
-            f"{config}: model_type must be an image-text-to-text type of transformers, "
-            f"got {model_type!r}; give the folder of another model"
-        )
-
-
-def _digest(folder: Path, *, of_weights: bool) -> str:
-    """Hash names and contents of the model's files, or of all the other (the processor's)."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        is_weight = file.name.endswith(_WEIGHT_SUFFIXES) or file.name in _MODEL_CONFIGS
-        if is_weight == of_weights and file.suffix != ".md":
-            digest.update(file.name.encode() + b"\0")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+        asked: Sequence[Asked],
+        inputs: Inputs,
+        answers: Sequence[Sequence[int]],
+        logprobs: torch.Tensor,
+        latency_s: float,
+    ) -> list[CaptionAttempt]:
+        """Cut every row at its end token and decode it."""
+        num_visual = count_visual_tokens(inputs, self.vlm.model.config)
+        sizes = [(one.request.image.height, one.request.image.width) for one in asked]
+        given = find_given_sizes(inputs, self.vlm.model.config, sizes)
+        num_prompt = inputs["attention_mask"].sum(1).tolist() if "attention_mask" in inputs else []
+        attempts: list[CaptionAttempt] = []
+        for row, (one, answer) in enumerate(zip(asked, answers, strict=True)):
+            end = next((i for i, t in enumerate(answer) if t in self.vlm.end_tokens), None)
+            kept = answer if end is None else answer[: end + 1]
+            attempts.append(
+                CaptionAttempt(
+                    text_raw=self.vlm.processor.tokenizer.decode(kept, skip_special_tokens=True),
+                    prompt=one.prompt,
+                    finish_reason="length" if end is None else "stop",
+                    num_prompt_tokens=num_prompt[row] if num_prompt else 0,
+                    num_visual_tokens=num_visual[row],
+                    num_tokens=len(kept),
+                    mean_logprob=float(logprobs[row, : len(kept)].mean()),
+                    image_height=given[row][0],
+                    image_width=given[row][1],
+                    latency_s=latency_s,
+                    batch_size=len(asked),
+                )
+            )
+        return attempts

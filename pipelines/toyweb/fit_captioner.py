@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 
+from curate.captioners.captioner import CaptionRequest, Sampling
 from curate.captioners.instructions import TEMPLATES
 from curate.captioners.table import load_captioner
 from curate.core.model_ref import ModelRef
@@ -115,7 +116,7 @@ def measure(
     Returns:
         "detailed_exact": share of detailed captions that state the scene exactly;
         "short_exact": share of short captions equal to `describe_short`;
-        "accepted": share of captions that the rules of `judge` accept; "captions_per_s".
+        "ended": share of captions that the model ended by itself; "captions_per_s".
     """
     rngs = [make_rng(seed, "captioner", "heldout", index) for index in range(count)]
     scenes = [random_split_scene(rng, "heldout") for rng in rngs]
@@ -124,16 +125,21 @@ def measure(
         for scene, rng in zip(scenes, rngs, strict=True)
     ]
     captioner = load_captioner(ModelRef(kind="vlm", paths=(folder,)))
+    requests = [
+        CaptionRequest(key=str(index), image=picture, template=TEMPLATES[style])
+        for index, picture in enumerate(pictures)
+        for style in ("short", "detailed")
+    ]
     started = time.monotonic()
-    attempts = captioner.caption(pictures, ("short", "detailed"))
+    attempts = captioner.caption(requests, Sampling())
     seconds = time.monotonic() - started
     short, detailed = attempts[::2], attempts[1::2]
-    exact = [parse_description(a.text) == s for a, s in zip(detailed, scenes, strict=True)]
-    named = [a.text == describe_short(s) for a, s in zip(short, scenes, strict=True)]
+    exact = [parse_description(a.text_raw) == s for a, s in zip(detailed, scenes, strict=True)]
+    named = [a.text_raw == describe_short(s) for a, s in zip(short, scenes, strict=True)]
     return {
         "detailed_exact": sum(exact) / count,
         "short_exact": sum(named) / count,
-        "accepted": sum(a.status == "ok" for a in attempts) / len(attempts),
+        "ended": sum(a.finish_reason == "stop" for a in attempts) / len(attempts),
         "captions_per_s": len(attempts) / seconds,
     }
 

@@ -1,0 +1,55 @@
+"""Write what a vision-language model is asked, as its family wants it.
+
+Alt text comes from strangers: a "<image>" or "<|im_end|>" in it would stand for a second picture or
+end the user's turn, so the model's special tokens are taken out of it, and it is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from curate.captioners.captioner import CaptionRequest
+from curate.captioners.vlm_families import Family
+
+# Characters of a text from outside that a model is shown. Chosen by us: alt text of 99 in 100
+# samples of COYO-700M is shorter, and 2,000 are some 500 tokens; the rest is markup and keywords.
+MAX_TEXT_CHARS = 2_000
+
+
+def write_prompt(request: CaptionRequest, family: Family, processor: Any) -> str:
+    """Write the instruction with one place for the picture; "" for families that take none."""
+    if family.prompt != "chat":
+        return family.tasks[request.template.id]
+    marks = list_marks(processor)
+    text = request.template.fill(
+        alt=clean_text(request.alt, marks), draft=clean_text(request.draft, marks)
+    )
+    content = [{"type": "image"}, {"type": "text", "text": text}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+
+
+def clean_text(text: str, marks: Sequence[str]) -> str:
+    """Take a model's marks out of a text, and cut it to `MAX_TEXT_CHARS`.
+
+    Args:
+        text: from outside.
+        marks: longest first.
+    """
+    text = text[:MAX_TEXT_CHARS]
+    while found := next((mark for mark in marks if mark in text), ""):
+        text = text.replace(found, " ")  # again, for what is left may join to another mark
+    return text
+
+
+def list_marks(processor: Any) -> list[str]:
+    """List the strings that mean more than their letters to a processor, longest first."""
+    own = {
+        value
+        for name, value in vars(processor).items()
+        if name.endswith("_token") and isinstance(value, str)
+    }
+    marks = own | set(processor.tokenizer.all_special_tokens)
+    return sorted((mark for mark in marks if mark.strip()), key=lambda mark: (-len(mark), mark))
