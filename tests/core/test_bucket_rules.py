@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_transpose_gets_the_transposed_bucket(name: str) -> None:
     rng = np.random.Generator(np.random.Philox(key=7))
     sizes = [tuple(size) for size in rng.integers(40, 4000, size=(20_000, 2)).tolist()]
     ratios = sorted((one for one in buckets), key=lambda one: one.width / one.height)
-    for low, high in zip(ratios, ratios[1:], strict=False):
+    for low, high in itertools.pairwise(ratios):
         square = low.height * high.height * low.width * high.width
         if math.isqrt(square) ** 2 == square:  # the ratio between the two is rational
             sizes.append((low.height * high.height, math.isqrt(square)))

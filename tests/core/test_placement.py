@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,22 +61,20 @@ def test_sdxls_ids_of_a_worked_example() -> None:
 
 
 def test_sdxls_ids_are_in_the_order_in_which_diffusers_joins_them() -> None:
-    from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl as diffusers
-
-    class Stub:
-        class unet:  # noqa: N801
-            class config:  # noqa: N801
-                addition_time_embed_dim = 256
-
-            class add_embedding:  # noqa: N801
-                class linear_1:  # noqa: N801
-                    in_features = 6 * 256 + 1280
-
     import torch
+    from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+        StableDiffusionXLPipeline,
+    )
 
+    width = 6 * 256 + 1280  # of the embedding: six ids of 256 channels, and the pooled text
+    unet = SimpleNamespace(
+        config=SimpleNamespace(addition_time_embed_dim=256),
+        add_embedding=SimpleNamespace(linear_1=SimpleNamespace(in_features=width)),
+    )
     one = put(700, 1001)
-    ids = diffusers.StableDiffusionXLPipeline._get_add_time_ids(
-        Stub(),  # type: ignore[arg-type]
+    join: Any = StableDiffusionXLPipeline._get_add_time_ids  # pyright: ignore[reportPrivateUsage]
+    ids = join(
+        SimpleNamespace(unet=unet),
         (one.original_height, one.original_width),
         (one.crop_top, one.crop_left),
         (one.bucket.height, one.bucket.width),
