@@ -39,6 +39,7 @@ CAPTION = np.dtype(
 )
 
 _MAX_RELATIVE = 2**32 - 1
+_MAX_TOKENS = 2**16 - 1
 
 
 @dataclass(slots=True)
@@ -147,6 +148,82 @@ class CaptionRecord:
     num_truncated: int
 
 
+class CaptionRows:
+    """Collect the index of records with captions.
+
+    Args:
+        facts: of the index; the sources and a digest of the keys are added.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._facts = dict(facts)
+        self._keys: list[bytes] = []
+        self._base: list[int] = []
+        self._first: list[int] = [0]
+        self._rows: list[tuple[int, int, int, int, int]] = []
+        self._sources: dict[str, int] = {}
+
+    def add(
+        self,
+        key: str,
+        sources: Sequence[str],
+        tokens: Sequence[NDArray[Any]],
+        offsets: Sequence[int],
+        pooled: NDArray[Any],
+        pooled_at: int,
+    ) -> None:
+        """Note one record.
+
+        Args:
+            key: of the sample.
+            sources: of its captions.
+            tokens: of each caption.
+            offsets: of each caption's numbers in the tar, in bytes.
+            pooled: [N, P], one row a caption.
+            pooled_at: offset of its numbers in the tar, in bytes.
+
+        Raises:
+            ShardError: a caption has more tokens, or lies further off, than an index can say.
+        """
+        starts = [pooled_at + i * pooled[i].nbytes if pooled.nbytes else offsets[i]
+                  for i in range(len(sources))]  # fmt: skip
+        base = min([*offsets, *starts], default=0)
+        if max([*offsets, *starts], default=0) - base > _MAX_RELATIVE:
+            raise ShardError(
+                f"{key}: a sample's captions must lie within 4 GiB of each other, got more; make "
+                "shards smaller with bucket.shard_size"
+            )
+        for source, one, at, start, row in zip(
+            sources, tokens, offsets, starts, pooled, strict=True
+        ):
+            if len(one) > _MAX_TOKENS:
+                raise ShardError(
+                    f"{key}: a caption must have at most {_MAX_TOKENS} tokens, got {len(one)} in "
+                    f"{source}; cut it"
+                )
+            digest = xxhash.xxh3_64(one.tobytes())
+            digest.update(row.tobytes())
+            number = self._sources.setdefault(source, len(self._sources))
+            self._rows.append((at - base, start - base, len(one), number, digest.intdigest()))
+        self._keys.append(bytes.fromhex(key))
+        self._base.append(base)
+        self._first.append(len(self._rows))
+
+    def write(self, path: Path, tar: TarDigest) -> None:
+        """Write the index of the finished tar."""
+        facts = {
+            **self._facts,
+            "sources": list(self._sources),
+            "keys_xxh3": xxhash.xxh3_64_hexdigest(b"".join(self._keys)),
+        }
+        arrays = {
+            "base": np.array(self._base, "<u8"),
+            "first": np.array(self._first, "<u4"),
+            "captions": np.array(self._rows, CAPTION),
+        }
+        write_index(path, tar, facts, arrays)
+
+
 class CaptionColumn:
     """Write one text encoder's column: FOLDER/NAME.tar and FOLDER/NAME.idx.
 
@@ -155,7 +232,7 @@ class CaptionColumn:
         name: of the shard.
         facts: of the index.
         is_shared: equal captions of the shard are stored once; a later record's json names the
-            record that has it.
+            member that has it.
     """
 
     def __init__(
@@ -164,67 +241,40 @@ class CaptionColumn:
         folder.mkdir(parents=True, exist_ok=True)
         self._tar = TarWriter(folder / f"{name}.tar")
         self._path = folder / f"{name}{SUFFIX}"
-        self._facts = dict(facts)
+        self._rows = CaptionRows(facts)
         self._is_shared = is_shared
-        self._keys: list[bytes] = []
-        self._base: list[int] = []
-        self._first: list[int] = [0]
-        self._rows: list[tuple[int, int, int, int, int]] = []
-        self._sources: dict[str, int] = {}
-        self._stored: dict[str, tuple[str, str, int]] = {}
+        self._stored: dict[str, tuple[str, int]] = {}
 
     def add(self, key: str, captions: Sequence[CaptionRecord]) -> None:
         """Append one record's captions, none or more, of different sources."""
         places = [self._add_tokens(key, caption) for caption in captions]
-        if captions:
-            pooled = np.stack([caption.pooled for caption in captions])
+        pooled = np.stack([c.pooled for c in captions]) if captions else np.empty((0, 0), "<f2")
+        end = 0
+        if pooled.nbytes:
             data = npy_bytes(pooled)
             end = self._tar.add(f"{key}.pooled.npy", data) + len(data)
-            starts = [end - pooled.nbytes + i * pooled[0].nbytes for i in range(len(captions))]
-        else:
-            starts = []
-        self._tar.add(f"{key}.json", _describe(captions, [named for named, _ in places]))
-        base = min([*(at for _, at in places), *starts], default=0)
-        if max([*(at for _, at in places), *starts], default=0) - base > _MAX_RELATIVE:
-            raise ShardError(
-                f"{self._tar.path}: a sample's captions must lie within 4 GiB of each other, got "
-                f"{key} with more; make shards smaller with bucket.shard_size"
-            )
-        self._keys.append(bytes.fromhex(key))
-        self._base.append(base)
-        for caption, (_, at), start in zip(captions, places, starts, strict=True):
-            digest = xxhash.xxh3_64(caption.tokens.tobytes())
-            digest.update(caption.pooled.tobytes())
-            source = self._sources.setdefault(caption.source, len(self._sources))
-            self._rows.append(
-                (at - base, start - base, len(caption.tokens), source, digest.intdigest())
-            )
-        self._first.append(len(self._rows))
+        self._tar.add(f"{key}.json", _describe(captions, [name for name, _ in places]))
+        self._rows.add(
+            key,
+            [caption.source for caption in captions],
+            [caption.tokens for caption in captions],
+            [at for _, at in places],
+            pooled,
+            end - pooled.nbytes,
+        )
 
     def close(self) -> None:
         """End the tar and write its index."""
-        keys = b"".join(self._keys)
-        facts = {
-            **self._facts,
-            "sources": list(self._sources),
-            "keys_xxh3": xxhash.xxh3_64_hexdigest(keys),
-        }
-        arrays = {
-            "base": np.array(self._base, "<u8"),
-            "first": np.array(self._first, "<u4"),
-            "captions": np.array(self._rows, CAPTION),
-        }
-        write_index(self._path, self._tar.close(), facts, arrays)
+        self._rows.write(self._path, self._tar.close())
 
     def _add_tokens(self, key: str, caption: CaptionRecord) -> tuple[str, int]:
         """Store the tokens, or find them; give the member's name and the offset of its numbers."""
         if self._is_shared and caption.text in self._stored:
-            owner, source, at = self._stored[caption.text]
-            return f"{owner}.{source}.npy", at
+            return self._stored[caption.text]
         data = npy_bytes(caption.tokens)
         name = f"{key}.{caption.source}.npy"
         at = self._tar.add(name, data) + len(data) - caption.tokens.nbytes
-        self._stored[caption.text] = (key, caption.source, at)
+        self._stored[caption.text] = (name, at)
         return name, at
 
 

@@ -1,6 +1,6 @@
 """Keep a binary index beside a tar: where each record's numbers lie, how long, with which digest.
 
-    header, 64 bytes: magic, version, sizes, xxh3-128 of the tar, xxh3-64 of the body
+    header, 64 bytes: magic, version, sizes, xxh3-128 of the tar, xxh3-64 of all but itself
     body: facts (JSON), then arrays, each at a multiple of 64 bytes
 
 An index belongs to one state of one tar: it holds the tar's size and digest. It is mapped, never
@@ -28,9 +28,9 @@ from curate.core.tar_writer import TarDigest
 
 SUFFIX = ".idx"
 MAGIC = b"LMINDEX1"
-_HEADER = struct.Struct(
-    "<8sIIQQ16sQ8x"
-)  # magic, version, bytes of facts, of tar, of body, 2 digests
+_START = struct.Struct("<8sIIQQ16s")  # magic, version, bytes of facts, tar and body, tar's digest
+_END_BYTES = 16  # the digest in 8 bytes, and 8 to fill up
+_HEADER_BYTES = _START.size + _END_BYTES
 _VERSION = 1
 _ALIGN = 64  # as numpy aligns the data of an .npy
 
@@ -87,9 +87,8 @@ def write_index(
     for array in ordered.values():
         body += array.tobytes()
         body += bytes(-len(body) % _ALIGN)
-    digest = xxhash.xxh3_64_intdigest(body)
-    header = _HEADER.pack(MAGIC, _VERSION, num_facts, tar.num_bytes, len(body), tar.xxh3, digest)
-    path.write_bytes(header + body)
+    start = _START.pack(MAGIC, _VERSION, num_facts, tar.num_bytes, len(body), tar.xxh3)
+    path.write_bytes(start + _digest(start, body).to_bytes(_END_BYTES, "little") + body)
 
 
 def open_index(path: Path, *, is_checked: bool = True) -> RecordIndex:
@@ -105,19 +104,20 @@ def open_index(path: Path, *, is_checked: bool = True) -> RecordIndex:
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            if size < _HEADER.size:
-                raise _bad(path, f"a file of at least {_HEADER.size} bytes", f"{size} bytes")
+            if size < _HEADER_BYTES:
+                raise _bad(path, f"a file of at least {_HEADER_BYTES} bytes", f"{size} bytes")
             mapped = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise _bad(path, "a readable index", error.strerror or str(error)) from error
-    magic, version, num_facts, tar_bytes, num_body, tar_xxh3, digest = _HEADER.unpack_from(mapped)
+    magic, version, num_facts, tar_bytes, num_body, tar_xxh3 = _START.unpack_from(mapped)
     if magic != MAGIC or version != _VERSION:
         raise _bad(path, f"an index of version {_VERSION}", f"{magic!r} {version}")
-    body = mapped[_HEADER.size :]
+    body = mapped[_HEADER_BYTES:]
     if len(body) != num_body:
-        raise _bad(path, f"{num_body + _HEADER.size} bytes long", f"{size}")
-    if is_checked and xxhash.xxh3_64_intdigest(body) != digest:
-        raise _bad(path, f"as it was written, digest {digest:016x}", "other bytes")
+        raise _bad(path, f"{num_body + _HEADER_BYTES} bytes long", f"{size}")
+    written = int.from_bytes(mapped[_START.size : _HEADER_BYTES], "little")
+    if is_checked and _digest(mapped[: _START.size], body) != written:
+        raise _bad(path, f"as it was written, digest {written:016x}", "other bytes")
     facts = json.loads(bytes(body[:num_facts]))
     return RecordIndex(
         path=path,
@@ -139,6 +139,12 @@ def _read_arrays(
         start += count * dtype.itemsize
         start += -start % _ALIGN
     return arrays
+
+
+def _digest(start: bytes | memoryview, body: bytes | bytearray | memoryview) -> int:
+    digest = xxhash.xxh3_64(start)
+    digest.update(body)
+    return digest.intdigest()
 
 
 def _spell(dtype: np.dtype[Any]) -> Any:
