@@ -7,15 +7,16 @@ Nothing is judged here: rules on the text are the stage judge's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from PIL import Image
 
 from curate.captioners.instructions import Template
+from curate.core.errors import ModelError
 
-FinishReason = Literal["stop", "length", "error"]
+FinishReason = Literal["stop", "length", "content_filter", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class CaptionAttempt:
         text_raw: what the model wrote, special tokens removed; of an error, what it said.
         prompt: the instruction as the model got it, rendered by its processor.
         finish_reason: "stop" when the model ended by itself, "length" when it was cut off,
-            "error" when it failed on the request.
+            "content_filter" when a server's filter took the rest, "error" when it failed on the
+            request.
         num_prompt_tokens: tokens of the prompt, those of the picture among them; 0 if unknown.
         num_visual_tokens: tokens of the picture; 0 if unknown.
         num_tokens: tokens written, the end token included; 0 if unknown.
@@ -55,6 +57,9 @@ class CaptionAttempt:
         image_height: pixels to which the model's processor brought the picture; 0 if unknown.
         image_width: likewise.
         model_reported: what a server says answered; "" for local models.
+        answer_id: a server's own name of its answer, to find it in its log; "" for local models.
+        image_height: of the picture as it was sent; 0 if that is the request's.
+        image_width: likewise.
         latency_s: from asking to the answer; of a batch, its time over its requests.
         batch_size: requests answered together.
     """
@@ -69,6 +74,9 @@ class CaptionAttempt:
     image_height: int = 0
     image_width: int = 0
     model_reported: str = ""
+    answer_id: str = ""
+    image_height: int = 0
+    image_width: int = 0
     latency_s: float = 0.0
     batch_size: int = 1
 
@@ -128,8 +136,25 @@ class Captioner(Protocol):
 
         A request that fails by itself becomes an attempt with finish_reason "error"; what would
         fail every request (no server, no memory) is raised.
+
+        Raises:
+            CaptionerLost: nothing more can be asked; it holds what was answered.
         """
         ...
+
+
+class CaptionerLost(ModelError):
+    """Report that nothing more can be asked: a server is gone or refuses all.
+
+    Args:
+        message: one line.
+        answered: the attempts that were made before, by the position of their request, so that
+            none of them need be paid for twice.
+    """
+
+    def __init__(self, message: str, answered: Mapping[int, CaptionAttempt] | None = None) -> None:
+        super().__init__(message)  # alone: an error is pickled by these arguments and its fields
+        self.answered: Mapping[int, CaptionAttempt] = answered or {}
 
 
 def failed_attempt(error: Exception, prompt: str = "") -> CaptionAttempt:

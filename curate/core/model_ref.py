@@ -6,21 +6,35 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 GOLDEN_NAME = "golden.json"  # in a model's folder; see curate/models/golden.py
 
 
+class ModelSettings(Protocol):
+    """Say of a model what its files do not: what a server is asked for, for instance."""
+
+    @property
+    def identity(self) -> str:
+        """Spell all that changes what the model gives, and nothing else."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """Point at one model: which loader reads it, and its files or folders."""
+    """Point at one model: which loader reads it, its files or folders, and its settings if any."""
 
     kind: str
     paths: tuple[Path, ...]
+    settings: ModelSettings | None = None
 
     @property
     def digest(self) -> str:
-        """Give the sha256 over the names and contents of all files."""
-        return _digest_files(self.paths)
+        """Give the sha256 over the names and contents of all files, and the settings."""
+        files = _digest_files(self.paths)
+        if self.settings is None:
+            return files
+        return hashlib.sha256(f"{files}\0{self.settings.identity}".encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=64)

@@ -4,6 +4,7 @@
     image_text: {kind: open_clip, paths: [ViT-B-32]}
     clip_l14: {kind: open_clip, paths: [ViT-L-14]}
     aesthetic: {kind: linear_head, paths: [heads/aesthetic.safetensors]}
+    captioner: {kind: openai, url: "http://127.0.0.1:8000/v1", model: Qwen/Qwen3-VL-8B-Instruct}
 
 Paths are relative to the file. Nothing is loaded here; that a file is no pickle is checked by its
 name, that it fits is checked by its loader.
@@ -19,6 +20,7 @@ import yaml
 
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.server_settings import SERVER_KINDS, read_server_settings
 
 BASE = "base"
 # lid.176.bin is no pickle, and a copy detector is a whole network, which no command converts; their
@@ -88,6 +90,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _read_entry(path: Path, role: str, entry: Any) -> ModelRef:
     fields = cast("Mapping[str, Any]", entry) if isinstance(entry, dict) else {}
+    if fields.get("kind") in SERVER_KINDS:
+        settings = read_server_settings(fields, f"{path}: {role}")
+        return ModelRef(kind=str(fields["kind"]), paths=(), settings=settings)
     names = fields.get("paths", [])
     texts = [names] if isinstance(names, str) else names
     is_list = isinstance(texts, list) and all(
