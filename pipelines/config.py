@@ -13,11 +13,11 @@ from curate.sources.config import IngestConfig
 from curate.stages.annotate import AnnotateConfig
 from curate.stages.bucket import BucketConfig
 from curate.stages.dedup import DedupConfig
-from curate.stages.encode import EncodeConfig
+from curate.stages.encoding.config import EncodeConfig
 from curate.stages.filtering.config import FilterConfig
 from curate.stages.matching.benchmark_config import DecontaminateConfig
 from curate.stages.matching.blocklist_config import BlocklistConfig
-from curate.stages.recaption import RecaptionConfig
+from curate.stages.recaptioning.config import RecaptionConfig
 from curate.stages.repeats import RepeatsConfig
 from eval.report import ReportConfig
 from eval.runner import EvalConfig

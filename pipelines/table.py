@@ -107,9 +107,13 @@ def _with_verdicts(inputs: Mapping[str, ShardSet]) -> dict[str, ShardSet]:
 
 def _recaption(parts: Parts) -> Stage[Any]:
     from curate.stages.recaption import RecaptionStage
+    from pipelines.captioners import CAPTIONERS
 
-    inputs = _with_verdicts(parts.inputs)
-    return RecaptionStage(parts.config.recaption, inputs, parts.models, parts.config.seed)
+    config = parts.config
+    return RecaptionStage(
+        config.recaption, _with_verdicts(parts.inputs), parts.models, config.seed, own=parts.own,
+        geometry=config.bucket.geometry, captioners=CAPTIONERS,
+    )  # fmt: skip
 
 
 def _bucket(parts: Parts) -> Stage[Any]:
@@ -123,8 +127,11 @@ def _bucket(parts: Parts) -> Stage[Any]:
 
 def _encode(parts: Parts) -> Stage[Any]:
     from curate.stages.encode import EncodeStage
+    from curate.stages.encoding.config import used_models
 
-    return EncodeStage(parts.config.encode, parts.inputs, parts.models, parts.config.seed)
+    config = parts.config
+    models = used_models(config.encode, parts.models)
+    return EncodeStage(config.encode, parts.inputs, models, config.seed, own=parts.own)
 
 
 def _train(parts: Parts) -> Stage[Any]:
@@ -187,13 +194,17 @@ STAGES: Mapping[str, StageSpec] = {
         build=_recaption,
         reads=("dedup", "ingest"),
         may_read=("decontaminate",),
+        roles=("image_text", "rewriter", "verifier"),
         required_roles=("captioner",),
     ),
     "bucket": StageSpec(
         build=_bucket, reads=("dedup", "recaption", "ingest"), may_read=("decontaminate",)
     ),
     "encode": StageSpec(
-        build=_encode, reads=("bucket",), required_roles=("vae", "text_encoder")
+        build=_encode,
+        reads=("bucket",),
+        roles=("text_encoder_*", "image_text", "features_*"),
+        required_roles=("vae", "text_encoder"),
     ),
     "train": StageSpec(build=_train, reads=("encode",)),
     "sample": StageSpec(

@@ -93,7 +93,8 @@ class ShardEntry:
         bucket: "HEIGHTxWIDTH" of all its pictures, pixels.
         num_samples: records.
         has_text: False where the captions lie with another resolution's shard; the index's arrays
-            `home_shard` (place in the manifest's list) and `home_row` say where.
+            `home_shard` (the shard's number: its name is `shard_name` of it) and `home_row` say
+            where, for each record.
         files: name in the store -> size in bytes.
     """
 

@@ -37,19 +37,26 @@ ROLES = (
 
 
 EXTRA_IMAGE_TEXT = "clip_"  # of roles of further image-text models, e.g. clip_l14
+EXTRA_TEXT = "text_encoder_"  # of further text encoders, e.g. text_encoder_t5
+FEATURES = "features_"  # of models of picture features, e.g. features_dino
 
 ModelPack = Mapping[str, ModelRef]
 
 
 def is_role(name: str) -> bool:
     """Tell whether a pack may have such a role."""
-    return name in ROLES or is_image_text_role(name)
+    return name in ROLES or is_image_text_role(name) or _is_extra(name, EXTRA_TEXT, FEATURES)
 
 
 def is_image_text_role(name: str) -> bool:
     """Tell whether a role is an image-text model: the main one or a further one."""
-    extra = name.removeprefix(EXTRA_IMAGE_TEXT)
-    return name == "image_text" or (extra != name and extra.isidentifier())
+    return name == "image_text" or _is_extra(name, EXTRA_IMAGE_TEXT)
+
+
+def _is_extra(name: str, *prefixes: str) -> bool:
+    """Tell whether a role is one of those that a pack may have many of: PREFIX and a name."""
+    rest = [name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)]
+    return any(extra.isidentifier() for extra in rest)
 
 
 def load_pack(name: str, folder: str = "") -> ModelPack:
@@ -63,7 +70,8 @@ def load_pack(name: str, folder: str = "") -> ModelPack:
         ModelError: the name is not in `PACKS` or `FOLDER_PACKS`, or a file or package is missing.
     """
     if name.endswith((".yaml", ".yml")):
-        roles = f"{', '.join(ROLES)}, {EXTRA_IMAGE_TEXT}NAME"
+        many = ", ".join(f"{prefix}NAME" for prefix in (EXTRA_IMAGE_TEXT, EXTRA_TEXT, FEATURES))
+        roles = f"{', '.join(ROLES)}, {many}"
         return read_pack_file(Path(name), is_role, roles, lambda base: load_pack(base, folder))
     pack = _named_pack(name, folder)
     for role, ref in pack.items():

@@ -1,6 +1,6 @@
 """Turn pixels into raw latents and back with a diffusers AutoencoderKL from a local folder.
 
-Raw latents are what the network gives. The store keeps raw moments (mean, logvar); whoever trains
+Raw latents are what the network gives. The store keeps raw moments (mean, std); whoever trains
 whitens them: latents = (raw - latent_mean) / latent_std, per channel. The two vectors come from the
 folder's config.json: diffusers' own fields `latents_mean` and `latents_std`, else its
 `shift_factor` and `scaling_factor` (latents = (raw - shift_factor) * scaling_factor).
@@ -11,7 +11,7 @@ folder's config.json: diffusers' own fields `latents_mean` and `latents_std`, el
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ class Vae:
         config = self._network.config
         self.latent_channels: int = config["latent_channels"]
         self.downsample: int = 2 ** (len(config["block_out_channels"]) - 1)
+        self.member: Literal["moments", "latents"] = "moments"
         self.latent_mean = latent_mean
         self.latent_std = latent_std
 
@@ -64,7 +65,7 @@ class Vae:
             images: [B, H, W, 3], uint8, RGB; H and W multiples of `downsample`.
 
         Returns:
-            [B, 2C, h, w], float32: mean, then log variance clamped to [-30, 20] as diffusers does.
+            [B, 2C, h, w], float32: mean, then standard deviation.
 
         Raises:
             ValueError: another shape or dtype.
@@ -110,7 +111,7 @@ class Vae:
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0  # [B, 3, H, W] in [-1, 1]
         posterior = self._network.encode(pixels).latent_dist
-        moments = torch.cat([posterior.mean, posterior.logvar], dim=1)  # [B, 2C, h, w]
+        moments = torch.cat([posterior.mean, posterior.std], dim=1)  # [B, 2C, h, w]
         return moments.float().cpu().contiguous().numpy()
 
     @torch.inference_mode()

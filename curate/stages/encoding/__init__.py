@@ -1,0 +1,1 @@
+"""Turn bucketed shards into a latent store: the parts of the stage encode."""
