@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from curate.core.errors import ConfigError, CurateError
-from pipelines.verbs import models, questions, runs
+from pipelines.verbs import models, questions, runs, stores
 from pipelines.verbs.answers import EXIT_ENDED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNREAD, EXIT_USER
 
 HELP = """\
@@ -37,6 +37,8 @@ curate VERB [key=value ...]
   config  [pipeline=NAME] [key=value ...]       the resolved config
   doctor  [models=NAME] [models_folder=DIR]     versions, model packs, free disk, self tests
   golden  models=NAME [overwrite=true]          keep what models give now, so that drift is seen
+  index   DIR [models=NAME]                     indexes of a latent store that are missing, or all
+                                                of tars of latents from elsewhere
   convert-weights IN OUT [model=ViT-B-32 pretrained=TAG] [image_text=NAME]    weights of others
 
 Pipelines: demo (the toy web, end to end), folder (your pictures, input=DIR), base (everything set
@@ -114,6 +116,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "config": runs.config,
     "doctor": models.doctor,
     "golden": models.golden,
+    "index": stores.index,
     "convert-weights": models.convert_weights,
 }
 
