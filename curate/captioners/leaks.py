@@ -1,0 +1,94 @@
+"""Find what never belongs into a caption: special tokens, chat roles, markup, URLs, the prompt.
+
+Looked for in the raw text, whose lines tell a list or a heading from a dash in a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+
+# Source: special tokens of the families in captioners/vlm.py, of Llama, Mistral, Gemma and DeepSeek
+# (tokenizer configs on the hub); byte tokens "<0x0A>" are SentencePiece's.
+_TOKENS = (
+    r"<[|\x{ff5c}][^<>|]{0,60}[|\x{ff5c}]>",
+    r"(?i:</?(?:s|pad|unk|bos|eos|mask|cls|sep|image|images|img|video|audio|global-img|row_\d+_col_\d+|"
+    r"end_of_utterance|fake_token_around_image|start_of_turn|end_of_turn|start_of_image|"
+    r"end_of_image|im_start|im_end|im_patch|think|thinking|answer|box|quad|ref|tool_call|"
+    r"loc_?\d{1,4}|seg\d{1,4}|0x[0-9a-f]{2}|more_detailed_caption|detailed_caption|caption|od|ocr)>)",
+    r"\[/?(?:INST|IMG|IMAGE|PAD|UNK|CLS|SEP|BOS|EOS|MASK|SYS|TOOL_CALLS)\]|<</?SYS>>",
+)
+# Chosen by us: roles as chat templates write them. "User:" in a sentence may be read off a screen,
+# so those that are not all capitals count at the start of a text, a line or a sentence only.
+_ROLES = (
+    r"\b(?:USER|ASSISTANT|SYSTEM|HUMAN):",
+    r"(?m:(?:^|[.!?]\s+|\s\s)\W{0,3}(?:User|Assistant|Human|System|AI|Bot|Model|Question)\s?:\s)",
+    r"#{2,4}\s?(?:Instruction|Response|Input|Output|Human|Assistant|User|System)\b",
+    r"(?m:^(?:user|assistant|system|model)\s*$)",
+)
+_TEMPLATES = (
+    r"\{\{|\}\}|\{%|%\}",
+    r"\{(?:alt|draft|caption|image|text|prompt|description|subject|object|name)\}",
+    r"(?i:\[(?:insert|your|describe|subject|object|name|location|color|description|caption)"
+    r"(?: [^\[\]]{0,40})?\])",
+    r"\A\s*[\[{]\s*\"[^\"]{1,60}\"\s*[:,\]]",  # JSON
+)
+_ITEM = r"(?:[-*+\x{2022}]|\d{1,2}[.)])"
+_MARKUP = (
+    r"```",
+    r"\*\*[^*\s][^*\n]{0,300}\*\*",
+    r"(?m:^[ \t]{0,3}#{1,6}[ \t]+\S)",
+    rf"(?m:^[ \t]*{_ITEM}[ \t]+\S.{{0,600}}\n\s*{_ITEM}[ \t]+\S)",  # two items of a list
+    r"!?\[[^\[\]\n]{0,200}\]\([^()\s]{1,300}\)",
+    r"(?m:^[ \t]*\|.{1,600}\|[ \t]*$)",
+    r"(?i:</?(?:br|p|div|span|strong|em|b|i|u|h[1-6]|ul|ol|li|a|table|tr|td|html|body|center|font|code|"
+    r"pre)(?:\s[^<>]{0,200})?/?>)",
+    r"&(?:nbsp|amp|lt|gt|quot|#\d{2,5});",
+)
+_URLS = (r"(?i:\b(?:https?|ftp)://|\bwww\.[a-z0-9-]{1,60}\.[a-z]|\bdata:image/)",)
+_LEAKS = "|".join((*_TOKENS, *_ROLES, *_TEMPLATES, *_MARKUP, *_URLS))
+
+# Chosen by us: "a photo" of a prompt may stand in any caption, five of its words in a row may not.
+_MIN_PROMPT_WORDS = 5
+_PROMPT_BREAKS = re.compile(
+    r"<[^<>]{0,60}>|\[/?INST\]|[.!?:]\s|\n|\b(?:USER|ASSISTANT|User|Assistant):"
+)
+
+
+def find_leaks(raw: pa.Array) -> pa.BooleanArray:
+    """Tell which raw texts hold special tokens, roles, template marks, markup or URLs: [N]."""
+    return pc.match_substring_regex(raw, _LEAKS)
+
+
+def split_prompt(prompt: str) -> tuple[str, ...]:
+    """Cut a rendered prompt into the pieces that a caption must not repeat.
+
+    Special tokens and roles are cut out, and so are sentences of fewer than five words. Give the
+    instruction without what a sample brought to it: repeating the alt text is no leak.
+    """
+    pieces = (piece.strip(" \t\n.,:;!?\"'") for piece in _PROMPT_BREAKS.split(prompt))
+    return tuple(
+        dict.fromkeys(piece for piece in pieces if len(piece.split()) >= _MIN_PROMPT_WORDS)
+    )
+
+
+def find_prompts(texts: pa.Array, pieces: Sequence[tuple[str, ...]]) -> pa.BooleanArray:
+    """Tell which clean texts repeat a piece of their prompt: texts [N], pieces [N] -> [N]."""
+    found = [False] * len(texts)
+    rows_of: dict[tuple[str, ...], list[int]] = {}
+    for row, own in enumerate(pieces):
+        if own:
+            rows_of.setdefault(own, []).append(row)
+    for own, rows in rows_of.items():
+        some = texts.take(pa.array(rows))
+        for piece in own:
+            hits = pc.match_substring(some, " ".join(piece.split()), ignore_case=True)
+            for hit in pc.indices_nonzero(hits).to_pylist():
+                found[rows[hit]] = True
+    return pa.array(found, pa.bool_())
