@@ -51,8 +51,10 @@ def captions_of(key: str, number: int) -> list[CaptionRecord]:
     return [caption(key, "alt", 1 + number), caption(key, "detailed", 7)]
 
 
-def write_captions(folder: Path, count: int = 5, name: str = "00000") -> Path:
-    column = CaptionColumn(folder, name, {"encoder": "main"})
+def write_captions(
+    folder: Path, count: int = 5, name: str = "00000", facts: dict[str, Any] | None = None
+) -> Path:
+    column = CaptionColumn(folder, name, facts or {"encoder": "main"})
     for number, key in enumerate(keys(count)):
         column.add(key, captions_of(key, number))
     column.close()
