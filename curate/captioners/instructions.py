@@ -52,9 +52,7 @@ class Template:
     def fill(self, *, alt: str = "", draft: str = "") -> str:
         """Write the instruction for one sample; braces in the texts stay as they are."""
         parts = {"{alt}": alt, "{draft}": draft}
-        first = min(
-            (at for at in (self.text.find(name) for name in parts) if at >= 0), default=-1
-        )
+        first = min((at for at in (self.text.find(name) for name in parts) if at >= 0), default=-1)
         if first < 0:
             return self.text
         name = next(name for name in parts if self.text.startswith(name, first))
@@ -67,23 +65,72 @@ class Template:
         return self.text[:first] + parts[name] + rest.fill(alt=alt, draft=draft)
 
 
-# Token limits chosen by us: a short caption is one sentence (about 10 words in COCO), so 48 do;
-# detailed ones of large models have 826 to 942 characters on average (ShareGPT4V, arXiv 2311.12793,
-# table 1), some 200 tokens; `judge` rejects those that 256 cuts off.
-TEMPLATES: Mapping[str, Template] = {
-    "short": Template(
+# All words are ours. Token limits chosen by us: a short caption is one sentence (about 10 words in
+# COCO), so 48 do; detailed ones of large models have 826 to 942 characters on average (ShareGPT4V,
+# arXiv 2311.12793, table 1), some 200 tokens; `judge` rejects those that 256 cuts off. None says
+# "the image shows": `judge` strips such openings, and models copy the instruction's words.
+_TEMPLATES = (
+    Template(
+        id="tags",
+        version=1,
+        text=(
+            "List what this image shows as short tags, separated by commas, at most thirty: the "
+            "main things first, then their colors, materials and actions, then the place, the "
+            "light and the style. Write only the tags."
+        ),
+        max_new_tokens=128,
+    ),
+    Template(
         id="short",
         version=1,
         text="Describe this image in one short sentence.",
         max_new_tokens=48,
     ),
-    "detailed": Template(
+    # Between the two, so that lengths can be mixed. Source of the wish: Brack et al. 2025, arXiv
+    # 2506.16679: captions of random length gave the best balance.
+    Template(
+        id="medium",
+        version=1,
+        text=(
+            "Describe this image in two or three sentences: what the main things are, what they "
+            "look like and do, and where they are. Start with the main thing itself."
+        ),
+        max_new_tokens=96,
+    ),
+    Template(
         id="detailed",
         version=1,
         text="Describe this image in detail.",
         max_new_tokens=256,
     ),
-}
+    # Source of the idea: PixArt-alpha (arXiv 2310.00426) shows the model the alt text. Names and
+    # places come from there, and mistakes too, so its captions are an arm of their own.
+    Template(
+        id="alt_conditioned",
+        version=1,
+        text=(
+            'The page that this image was found on says of it: "{alt}". Describe the image in '
+            "detail. Use the names that the page gives where the image agrees with them, and "
+            "leave out of the page's words whatever cannot be seen."
+        ),
+        max_new_tokens=256,
+    ),
+    # Source of the kinds of questions: the Davidsonian scene graph (Cho et al. 2023, arXiv
+    # 2310.18235) asks a picture for entities, attributes, relations and the whole.
+    Template(
+        id="question",
+        version=1,
+        text=(
+            "Answer these questions about the image in one paragraph of plain sentences, without "
+            "repeating them. What are the main things, and how many of each are there? What "
+            "colors, materials and shapes do they have? What do they do, and where are they: left "
+            "or right, in front or behind, on or under what? What is the place, the light and the "
+            "style? Which words can be read in it? Leave out what cannot be seen."
+        ),
+        max_new_tokens=256,
+    ),
+)
+TEMPLATES: Mapping[str, Template] = {one.id: one for one in _TEMPLATES}
 
 
 def find_template(style: str) -> Template:

@@ -1,172 +1,259 @@
-"""Write new captions for the kept pictures; every attempt is a row, rejected ones too.
+"""Write new captions for the kept pictures: every attempt is a row, as the model wrote it.
 
-ingest tar + the last verdicts -> captioner, all styles -> judged attempts -> captions table
+    verdicts + sizes of ingest -> samples, views (what is shown) -> attempts that shall be there
+    journal: attempts made before -> the missing ones -> captioner, rewriter -> scores -> journal
+    all attempts in the order of samples and styles -> table
 
-Where dedup kept the captions of the dropped duplicates, each is a row too: source `alternate_1`
-and so on, model `dedup`.
+Nothing is judged: `judge` reads the table and says which captions are good. Where dedup kept the
+captions of the dropped duplicates, each is a row too: source `alternate_1` and so on, model
+`dedup`.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import pyarrow as pa
-
-from curate.captioners.captioner import CAPTIONER_ERROR, CaptionAttempt, Captioner, failed_attempt
-from curate.captioners.instructions import TEMPLATES
-from curate.captioners.table import load_captioner
+from curate.captioners.captioner import Captioner
+from curate.captioners.table import check_templates, load_captioner
+from curate.captioners.vlm_batches import BatchLimits
+from curate.core.ahead import map_ahead
 from curate.core.batches import batched
-from curate.core.errors import SAMPLE_FAULTS, ConfigError
+from curate.core.errors import ConfigError, ShardError
+from curate.core.geometry import Geometry
 from curate.core.manifest import Task
+from curate.core.model_ref import ModelRef
 from curate.core.schema import OK, VERDICTS
-from curate.core.shard import ShardWriter
-from curate.core.stage import MapStage, Place
-from curate.stages.pictures import Picture, read_pictures
-
-logger = logging.getLogger(__name__)
+from curate.core.shard import ShardSet, ShardWriter
+from curate.core.stage import MapStage, Place, plain_config
+from curate.stages.pictures import read_pictures
+from curate.stages.recaptioning.config import CROP, RecaptionConfig
+from curate.stages.recaptioning.journal import Journal
+from curate.stages.recaptioning.recaptioner import Answered, Recaptioner
+from curate.stages.recaptioning.rows import CAPTION_SCHEMA, alternate_rows, table_row
+from curate.stages.recaptioning.scores import Scorer
+from curate.stages.recaptioning.views import Shown, Viewer
+from curate.stages.recaptioning.wanted import Sample, View
 
 ALTERNATES = "alternates"  # the verdicts' column: captions of dropped duplicates
-ALTERNATE = "alternate_"  # starts their sources' names
+CAPTIONER, REWRITER, VERIFIER, IMAGE_TEXT = "captioner", "rewriter", "verifier", "image_text"
 
-CAPTION_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        ("source", pa.string()),
-        ("text", pa.string()),
-        ("text_raw", pa.string()),
-        ("template", pa.string()),
-        ("prompt", pa.string()),
-        ("model", pa.string()),
-        ("model_digest", pa.string()),
-        ("processor_digest", pa.string()),
-        ("sampling", pa.string()),
-        ("finish_reason", pa.string()),
-        ("tokens", pa.int32()),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecaptionConfig:
-    """Choose the captions to write.
-
-    Args:
-        styles: names from TEMPLATES, each written for every kept picture.
-        batch_size: pictures captioned together.
-    """
-
-    styles: list[str] = field(default_factory=lambda: ["short", "detailed"])
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.styles) - set(TEMPLATES))
-        if unknown or not self.styles:
-            raise ConfigError(
-                f"recaption.styles: must be of {', '.join(TEMPLATES)}, got {self.styles}; "
-                "fix the names"
-            )
-        if self.batch_size < 1:
-            raise ConfigError(
-                f"recaption.batch_size: must be >= 1, got {self.batch_size}; raise it"
-            )
+BuildCaptioner = Callable[[ModelRef, BatchLimits], Captioner]
 
 
 class RecaptionStage(MapStage[RecaptionConfig]):
-    """Write one row per caption attempt of every kept sample."""
+    """Write one row per caption attempt of every kept sample.
+
+    Args:
+        geometry: of bucket, whose crops are captioned.
+        captioners: kinds of captioners that curate does not know.
+    """
 
     name: ClassVar[str] = "recaption"
+    version: ClassVar[int] = 2
     takes: ClassVar[tuple[str, str] | None] = (VERDICTS, "kept")
-    captioner: Captioner
+    recaptioner: Recaptioner
+
+    def __init__(
+        self,
+        config: RecaptionConfig,
+        inputs: Mapping[str, ShardSet],
+        models: Mapping[str, ModelRef],
+        seed: int,
+        own: ShardSet | None = None,
+        *,
+        geometry: Geometry,
+        captioners: Mapping[str, BuildCaptioner] | None = None,
+    ) -> None:
+        super().__init__(config, inputs, models, seed, own)
+        self._captioners = captioners or {}
+        self.viewer = Viewer(
+            geometry=geometry if config.picture == CROP else None,
+            max_pixels=config.max_pixels,
+            seed=seed,
+        )
+
+    def waves(self) -> Iterator[Sequence[Task]]:
+        self._check_models()
+        params = {
+            "templates": {one.name: one.digest for one in self.config.used_templates()},
+            "geometry": plain_config(self.viewer.geometry) if self.viewer.geometry else {},
+        }
+        for tasks in super().waves():
+            yield [Task(shard=one.shard, inputs=one.inputs, params=params) for one in tasks]
+
+    def gains_by_retry(self, counts: Mapping[str, int]) -> bool:
+        return counts.get("captioner_error", 0) > 0
 
     def setup(self) -> None:
-        self.captioner = load_captioner(self.models["captioner"])
+        scored_by = {
+            role: self.models[role].digest for role in (IMAGE_TEXT, VERIFIER) if role in self.models
+        }
+        image_text = None
+        if IMAGE_TEXT in self.models:
+            from curate.models.clip import load_image_text
+
+            image_text = load_image_text(self.models[IMAGE_TEXT], device="auto")
+        self.recaptioner = Recaptioner(
+            config=self.config,
+            templates=self.config.known_templates(),
+            captioner=self._load(CAPTIONER),
+            rewriter=self._load(REWRITER) if self.config.fuse else None,
+            scorer=Scorer(
+                image_text, self._load(VERIFIER) if VERIFIER in self.models else None, scored_by
+            ),
+            seed=self.seed,
+        )
 
     def run(self, task: Task, place: Place) -> Counter[str]:
-        alternates = self._read_kept(task.shard)
-        counts: Counter[str] = Counter()
-        pictures = read_pictures(self.inputs["ingest"], task.shard, alternates)
+        shard = task.shard
+        journal = Journal(self.own.store, shard, place.scratch)
+        answered: Answered = journal.read()
+        views: dict[str, View] = {}
+        samples = self.samples(shard)
+        windows = batched(self.shown(shard, samples, answered, views), self.config.window)
+        for lines in self.recaptioner.complete_all(windows, answered):
+            journal.append(lines)
+        journal.push()
+        return self._write(place, shard, samples, views, answered)
+
+    def samples(self, shard: str) -> list[Sample]:
+        """Give the kept samples of a shard, in table order."""
+        verdicts = self.inputs[VERDICTS].table(shard, ["key", "keep"])
+        kept = set(verdicts.filter(verdicts["keep"])["key"].to_pylist())
+        columns = ["key", "caption", "sha256", "height", "width"]
+        return [
+            Sample(
+                key=row["key"], shard=shard, alt=row["caption"] or "", sha256=row["sha256"] or "",
+                height=row["height"], width=row["width"],
+            )
+            for row in self.inputs["ingest"].table(shard, columns).to_pylist()
+            if row["key"] in kept
+        ]  # fmt: skip
+
+    def shown(
+        self,
+        shard: str,
+        samples: Sequence[Sample],
+        answered: Answered,
+        views: dict[str, View],
+    ) -> Iterator[Shown]:
+        """Yield the pictures of incomplete samples as the captioner is given them.
+
+        They are decoded and cut in other threads, a window ahead.
+
+        Args:
+            shard: that holds them.
+            samples: of it.
+            answered: attempts that are there.
+            views: filled with the views of samples that bucket will take.
+        """
+        wanted = {sample.key: sample for sample in samples}
+        if not self.viewer.needs_pixels:
+            for sample in samples:
+                view = self.viewer.view(sample)
+                if view:
+                    views[sample.key] = view
+                if not view or self.recaptioner.is_complete(sample, view, answered):
+                    del wanted[sample.key]
+        if not wanted:
+            return
+        window, threads = self.config.window, self.config.threads
+        pictures = read_pictures(
+            self.inputs["ingest"], shard, wanted.keys(), ahead=window, threads=threads
+        )
+        cut = map_ahead(
+            lambda picture: self.viewer.show(wanted[picture.key], picture.image),
+            pictures,
+            ahead=window,
+            threads=threads,
+        )
+        for shown in cut:
+            if shown:
+                views[shown.sample.key] = shown.view
+            if shown and not self.recaptioner.is_complete(shown.sample, shown.view, answered):
+                yield shown
+
+    def _write(
+        self,
+        place: Place,
+        shard: str,
+        samples: Sequence[Sample],
+        views: Mapping[str, View],
+        answered: Answered,
+    ) -> Counter[str]:
+        alternates = self._read_alternates(shard)
+        counts: Counter[str] = Counter({"in": len(samples), "kept": len(samples)})
         with ShardWriter(
-            place.out, task.shard, CAPTION_SCHEMA, with_tar=False, unique_keys=False
+            place.out, shard, CAPTION_SCHEMA, with_tar=False, unique_keys=False
         ) as writer:
-            for batch in batched(pictures, self.config.batch_size):
-                for picture, attempts in self._caption(batch):
-                    for attempt in attempts:
-                        writer.write({"key": picture.key, **self._row(attempt)})
-                    counts.update(_count(attempts))
-                    for row in _alternate_rows(alternates[picture.key]):
-                        writer.write({"key": picture.key, **row})
-                        counts[ALTERNATES] += 1
+            for sample in samples:
+                rows = self._rows(sample, views.get(sample.key), answered)
+                counts.update(_count(rows))
+                for row in rows:
+                    writer.write(row)
+                for row in alternate_rows(sample.key, alternates.get(sample.key, [])):
+                    writer.write(row)
+                    counts[ALTERNATES] += 1
+        self._check_some(shard, counts)
         return counts
 
-    def _read_kept(self, shard: str) -> dict[str, list[str]]:
-        """Give the keys of the kept samples, each with the captions of its duplicates."""
-        verdicts = self.inputs[VERDICTS]
-        names = ["key", "keep"]
-        names += [ALTERNATES] if ALTERNATES in verdicts.schema(shard).names else []
-        table = verdicts.table(shard, names)
-        kept = table.filter(table["keep"]).to_pylist()
-        return {row["key"]: row.get(ALTERNATES) or [] for row in kept}
+    def _rows(self, sample: Sample, view: View | None, answered: Answered) -> list[dict[str, Any]]:
+        if view is None:
+            return []
+        asks = self.recaptioner.asks(sample, view, answered)
+        return [table_row(answered[ask.attempt]) for ask in asks]
 
-    def _caption(self, batch: Sequence[Picture]) -> list[tuple[Picture, list[CaptionAttempt]]]:
-        """Caption a batch; a picture the captioner fails on gets rejected attempts.
+    def _read_alternates(self, shard: str) -> dict[str, list[str]]:
+        """Give the captions of dropped duplicates by the key of the sample that was kept."""
+        verdicts = self.inputs[VERDICTS]
+        if ALTERNATES not in verdicts.schema(shard).names:
+            return {}
+        rows = verdicts.table(shard, ["key", ALTERNATES]).to_pylist()
+        return {row["key"]: row[ALTERNATES] for row in rows if row[ALTERNATES]}
+
+    def _check_models(self) -> None:
+        """Refuse what the models cannot do, before anything is loaded.
 
         Raises:
-            OSError, ValueError, ArithmeticError: it failed on every one of several pictures, which
-                is a fault of the captioner and not of a picture.
+            ConfigError: `fuse` without a rewriter.
+            ModelError: a style that the captioner cannot follow.
         """
-        styles = self.config.styles
-        try:
-            attempts = self.captioner.caption([picture.image for picture in batch], styles)
-        except SAMPLE_FAULTS as error:
-            if len(batch) == 1:
-                logger.warning("%s could not caption %s: %s", self.name, batch[0].key, error)
-                return [(batch[0], [failed_attempt(style, error) for style in styles])]
-            alone = [self._caption([picture])[0] for picture in batch]
-            if all(attempts[0].status == CAPTIONER_ERROR for _, attempts in alone):
-                raise
-            return alone
-        return [
-            (picture, list(attempts[i * len(styles) : (i + 1) * len(styles)]))
-            for i, picture in enumerate(batch)
-        ]
+        if self.config.fuse and REWRITER not in self.models:
+            raise ConfigError(
+                f"recaption.fuse: needs a model pack with a {REWRITER}, got "
+                f"{', '.join(self.models) or 'none'}; name one in models=FILE.yaml"
+            )
+        templates = self.config.used_templates()
+        for role, rewrites in ((CAPTIONER, False), (REWRITER, True)):
+            asked = [one for one in templates if one.uses_draft == rewrites]
+            ref = self.models.get(role)
+            if ref and asked and ref.kind not in self._captioners:
+                check_templates(ref, asked)
 
-    def _row(self, attempt: CaptionAttempt) -> dict[str, Any]:
-        return {
-            "status": attempt.status,
-            "source": attempt.style,
-            "text": attempt.text,
-            "text_raw": attempt.text_raw,
-            "template": attempt.template,
-            "prompt": attempt.prompt,
-            "model": self.captioner.name,
-            "model_digest": self.captioner.model_digest,
-            "processor_digest": self.captioner.processor_digest,
-            "sampling": json.dumps(dict(attempt.sampling), sort_keys=True),
-            "finish_reason": attempt.finish_reason,
-            "tokens": attempt.num_tokens,
-        }
+    def _check_some(self, shard: str, counts: Mapping[str, int]) -> None:
+        """Refuse a shard of several samples of which none has an answer.
+
+        Raises:
+            ShardError: the models failed on everything.
+        """
+        failed = counts.get("captioner_error", 0)
+        if failed > 1 and counts["kept"] > 1 and not counts.get("attempts", 0):
+            raise ShardError(
+                f"{self.own.url}/{shard}: the captioner must answer for some picture, got "
+                f"{failed} errors and nothing else; check the model or server and run again"
+            )
+
+    def _load(self, role: str) -> Captioner:
+        ref = self.models[role]
+        build = self._captioners.get(ref.kind, load_captioner)
+        return build(ref, self.config.limits)
 
 
-def _alternate_rows(texts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Spell captions of duplicates as accepted attempts, each under a source of its own."""
-    for number, text in enumerate(texts, start=1):
-        yield {
-            "status": OK,
-            "source": f"{ALTERNATE}{number}",
-            "text": text,
-            "text_raw": text,
-            "model": "dedup",
-        }
-
-
-def _count(attempts: Sequence[CaptionAttempt]) -> list[str]:
-    """Count attempts; a bad caption never drops the picture."""
-    accepted = [attempt for attempt in attempts if attempt.status == OK]
-    rejected = [f"rejected.{attempt.status}" for attempt in attempts if attempt.status != OK]
-    return ["in", "kept", *(["without_caption"] if not accepted else []), *rejected]
+def _count(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Count answers and errors of a sample; whatever happens, its picture stays."""
+    good = sum(row["status"] == OK for row in rows)
+    counts = Counter({"attempts": good, "captioner_error": len(rows) - good})
+    counts["without_caption"] = int(good == 0)
+    return +counts

@@ -1,0 +1,1 @@
+"""Plan, ask for and remember caption attempts: what the recaption stage is made of."""
