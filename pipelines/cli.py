@@ -40,6 +40,8 @@ curate VERB [key=value ...]
   index   DIR [models=NAME]                     indexes of a latent store that are missing, or all
                                                 of tars of latents from elsewhere
   convert-weights IN OUT [model=ViT-B-32 pretrained=TAG] [image_text=NAME]    weights of others
+  fit-captioner input=DIR captioner=FOLDER|PACK out=DIR [source=alt] [template=detailed]
+          [key=value ...]                       fine-tune a captioner on pictures with captions
 
 Pipelines: demo (the toy web, end to end), folder (your pictures, input=DIR), base (everything set
 by hand). Filter presets: laion5b, laion400m, laion_aesthetics, datacomp_basic, datacomp_clip30,
@@ -118,6 +120,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "golden": models.golden,
     "index": stores.index,
     "convert-weights": models.convert_weights,
+    "fit-captioner": models.fit_captioner,
 }
 
 if __name__ == "__main__":

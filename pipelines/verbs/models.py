@@ -1,4 +1,4 @@
-"""Examine and convert models: doctor, golden, convert-weights."""
+"""Examine, convert and fit models: doctor, golden, convert-weights, fit-captioner."""
 
 from __future__ import annotations
 
@@ -40,4 +40,13 @@ def convert_weights(arguments: Sequence[str]) -> int:
     options = read_options([text for text in arguments if text not in paths], OPTIONS)
     for line in convert_weights(paths, options):
         print(line)
+    return EXIT_OK
+
+
+def fit_captioner(arguments: Sequence[str]) -> int:
+    """Fine-tune a captioner on shards of pictures and captions."""
+    from pipelines.fit_captioner import fit_captioner, parse_config
+
+    for line in fit_captioner(parse_config(arguments)):
+        print(line, flush=True)
     return EXIT_OK

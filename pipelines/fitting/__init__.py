@@ -1,0 +1,1 @@
+"""Fit a captioner on shards of pictures and captions: samples, numbers, files."""
