@@ -20,6 +20,7 @@ from curate.core.shard import MEMBERS, ShardSet
 from curate.core.store import Store
 from pipelines.inspect import read_run
 from pipelines.request import Request, reopen_request
+from pipelines.verify_column import describe_damage
 
 _CHUNK_BYTES = 1 << 20
 _MOST_MEMBERS = 5
@@ -117,8 +118,10 @@ def _check_shard(stage: str, store: Store, shard: str, marker: Marker) -> Iterat
             continue
         detail = f"must be {file.bytes:,} bytes of sha256 {file.sha256[:12]}, got "
         detail += f"{num_bytes:,} bytes of {digest[:12]}"
-        if name.endswith(".tar"):
+        if name == f"{shard}.tar":
             detail += f"; {_name_members(store, shard)}"
+        elif name.endswith(".tar"):
+            detail += f"; {describe_damage(store, shard, name)}"
         yield Damage(stage=stage, shard=shard, file=name, detail=detail)
 
 

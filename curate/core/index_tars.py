@@ -46,14 +46,16 @@ def index_arrays(
     facts: Mapping[str, Any],
     names: Sequence[str],
     extra: Mapping[str, Mapping[str, int]] | None = None,
+    target: Path | None = None,
 ) -> Path:
-    """Write the index of a column of arrays, beside its tar.
+    """Write the index of a column of arrays.
 
     Args:
         tar: the tar.
         facts: of the index, as encode gives them.
         names: of the arrays, e.g. ("moments", "flipped").
         extra: name -> key -> whole number, columns that the tar does not hold.
+        target: where to; None is beside the tar.
 
     Raises:
         DataError: the tar is cut or damaged.
@@ -70,14 +72,14 @@ def index_arrays(
                 {name: one.offset + one.array.nbytes for name, one in arrays.items()},
                 {name: values[key] for name, values in (extra or {}).items()},
             )
-    return _finish(tar, rows)
+    return _finish(tar, rows, target or tar.with_suffix(SUFFIX))
 
 
-def index_captions(tar: Path, facts: Mapping[str, Any]) -> Path:
-    """Write the index of a text column, beside its tar.
+def index_captions(tar: Path, facts: Mapping[str, Any], target: Path | None = None) -> Path:
+    """Write the index of a text column.
 
     A sample's captions are those that its json lists, else its arrays but `pooled`, each one a
-    source.
+    source. Arguments as of `index_arrays`.
 
     Raises:
         DataError: the tar is cut or damaged.
@@ -102,7 +104,7 @@ def index_captions(tar: Path, facts: Mapping[str, Any]) -> Path:
                 pooled.array,
                 pooled.offset,
             )
-    return _finish(tar, rows)
+    return _finish(tar, rows, target or tar.with_suffix(SUFFIX))
 
 
 def key_of(name: str) -> str:
@@ -141,9 +143,8 @@ def digest_tar(path: Path) -> TarDigest:
     return TarDigest(num_bytes=size, xxh3=digest.digest())
 
 
-def _finish(tar: Path, rows: ArrayRows | CaptionRows) -> Path:
+def _finish(tar: Path, rows: ArrayRows | CaptionRows, target: Path) -> Path:
     """Write under another name first: an index is whole or absent."""
-    target = tar.with_suffix(SUFFIX)
     temporary = target.with_name(f".{target.name}.partial")
     rows.write(temporary, digest_tar(tar))
     temporary.replace(target)
