@@ -65,7 +65,15 @@ def _build_imagenet_classes(ref: ModelRef, limits: BatchLimits) -> Captioner:
     return ClassCaptioner(ref)
 
 
+def _build_server(ref: ModelRef, limits: BatchLimits) -> Captioner:
+    from curate.captioners.server import ServerCaptioner
+
+    return ServerCaptioner(ref)
+
+
 CAPTIONERS: Mapping[str, Callable[[ModelRef, BatchLimits], Captioner]] = {
     "vlm": _build_vlm,
     "imagenet_classes": _build_imagenet_classes,
+    "openai": _build_server,
+    "openai_text": _build_server,
 }

@@ -1,0 +1,77 @@
+"""Write what a chat server is asked: a picture as a data URL, the instruction, how to sample.
+
+The picture comes first, as in the local captioner's prompts. Only fields that every server knows
+are sent; others (a penalty, probabilities, a vendor's extras) where they are asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from curate.captioners.captioner import CaptionRequest, Sampling
+from curate.core.image import encode_image, shrink
+from curate.models.server_settings import ServerSettings
+
+# llama.cpp takes 32 bits and means "by chance" by all ones, vLLM 63: 31 fit everywhere.
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentPicture:
+    """Hold a picture as it is sent: base64 of its file, and the size it has there, in pixels."""
+
+    url: str
+    height: int
+    width: int
+
+
+def write_picture(image: Image.Image, settings: ServerSettings) -> SentPicture:
+    """Spell a picture as text, made smaller first where the settings say so.
+
+    Source: RFC 2397, the data URL.
+    """
+    sent = shrink(image, settings.max_side) if settings.max_side else image
+    data = encode_image(sent, settings.image_format, settings.jpeg_quality)
+    url = f"data:image/{settings.image_format};base64,{base64.b64encode(data).decode()}"
+    return SentPicture(url=url, height=sent.height, width=sent.width)
+
+
+def write_body(
+    request: CaptionRequest,
+    sampling: Sampling,
+    settings: ServerSettings,
+    picture: SentPicture | None,
+) -> bytes:
+    """Spell a request as JSON; without a picture the instruction is all of the message."""
+    content: Any = request.prompt
+    if picture is not None:
+        content = [
+            {"type": "image_url", "image_url": {"url": picture.url}},
+            {"type": "text", "text": request.prompt},
+        ]
+    fields = {
+        "model": settings.model,
+        "messages": [{"role": "user", "content": content}],
+        settings.max_tokens_name: request.template.max_new_tokens,
+        **_sampling_fields(sampling, request.seed),
+        **({"logprobs": True} if settings.logprobs else {}),
+        **settings.extra_fields,
+    }
+    return json.dumps(fields).encode()
+
+
+def _sampling_fields(sampling: Sampling, seed: int) -> dict[str, float | int]:
+    """Name sampling as servers do; `repetition_penalty` is vLLM's, SGLang's and Hugging Face's."""
+    fields: dict[str, float | int] = {"temperature": sampling.temperature}
+    if sampling.temperature > 0:
+        fields |= {"top_p": sampling.top_p, "seed": seed % _SEEDS}
+    if sampling.repetition_penalty != 1:
+        fields["repetition_penalty"] = sampling.repetition_penalty
+    if sampling.presence_penalty != 0:
+        fields["presence_penalty"] = sampling.presence_penalty
+    return fields
