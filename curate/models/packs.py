@@ -107,7 +107,7 @@ def trained_pack(folder: Path) -> dict[str, ModelRef]:
         "watermark": ModelRef(kind="linear_head", paths=(folder / "watermark.safetensors",)),
         "text_overlay": ModelRef(kind="linear_head", paths=(folder / "text_overlay.safetensors",)),
         "captioner": ModelRef(kind="vlm", paths=(folder / "captioner",)),
-        "vae": ModelRef(kind="autoencoder_kl", paths=(folder / "vae",)),
+        "vae": ModelRef(kind="autoencoder", paths=(folder / "vae",)),
         "text_encoder": ModelRef(kind="open_clip", paths=(folder / "clip",)),
     }
 

@@ -1,71 +1,95 @@
-"""Turn pixels into raw latents and back with a diffusers AutoencoderKL from a local folder.
+"""Turn pixels into raw latents and back with an autoencoder of diffusers.
 
-Raw latents are what the network gives. The store keeps raw moments (mean, std); whoever trains
-whitens them: latents = (raw - latent_mean) / latent_std, per channel. The two vectors come from the
-folder's config.json: diffusers' own fields `latents_mean` and `latents_std`, else its
-`shift_factor` and `scaling_factor` (latents = (raw - shift_factor) * scaling_factor).
+Raw latents are what the network gives. The store keeps raw moments (mean, std) of an autoencoder
+that has a posterior, and plain latents of one that has none; whoever trains whitens them:
+latents = (raw - latent_mean) / latent_std, per channel. `vae_folder.py` says where the two come
+from, and loads.
 
     B batch   H, W pixels   h = H / downsample, w = W / downsample   C latent channels
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
+from torch import Tensor
 
-from curate.core.errors import ModelError
+from curate.core.errors import ConfigError
 from curate.models.packs import ModelRef
-from curate.models.weights import check_safetensors, read_json
-
-WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # diffusers' own file name
 
 # Chosen by us: about 70 MB of activations for the toy VAE; larger pictures go one by one.
 MAX_BATCH_PIXELS = 64 * 64 * 64
+Member = Literal["moments", "latents"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeParts:
+    """Hold an autoencoder and what its folder says of it.
+
+    Args:
+        network: float32.
+        encode: (network, pixels [B, 3, H, W] in [-1, 1]) -> moments [B, 2C, h, w] (mean, then
+            standard deviation) or latents [B, C, h, w].
+        member: which of the two.
+        channels: C.
+        downsample: pixels on a latent pixel's side.
+        latent_mean: [C], float32, raw latents' mean per channel.
+        latent_std: [C], float32, raw latents' standard deviation per channel, > 0.
+        overlap: share of a tile's side that the next one covers again; 0 if it has no tiles.
+    """
+
+    network: Any
+    encode: Callable[[Any, Tensor], Tensor]
+    member: Member
+    channels: int
+    downsample: int
+    latent_mean: NDArray[np.float32]
+    latent_std: NDArray[np.float32]
+    overlap: float
 
 
 class Vae:
     """Encode and decode pictures; frozen, float32, on the CPU unless told otherwise."""
 
-    def __init__(
-        self,
-        network: AutoencoderKL,
-        latent_mean: NDArray[np.float32],
-        latent_std: NDArray[np.float32],
-        device: str = "cpu",
-    ) -> None:
+    def __init__(self, parts: VaeParts, device: str = "cpu", tile_px: int = 0) -> None:
         """Hold a network and its whitening.
 
         Args:
-            network: float32.
-            latent_mean: [C], float32, raw latents' mean per channel.
-            latent_std: [C], float32, raw latents' standard deviation per channel, > 0.
+            parts: see `load_vae`.
             device: where to run, e.g. "cpu" or "cuda".
+            tile_px: pictures with a longer side are encoded in tiles of at most this side, which
+                overlap and are blended as diffusers does; 0 is never.
+
+        Raises:
+            ConfigError: the autoencoder has no tiles, or none of this side.
         """
-        # Channels last is 1.3 times as fast for this network on AVX512 (measured by us). Any: the
-        # stubs of diffusers hide torch's `to`.
-        self._network = cast("Any", network.eval().requires_grad_(False))
+        # Channels last is 1.3 times as fast for the toy VAE on AVX512 (measured by us).
+        self._network = parts.network.eval().requires_grad_(False)
         self._network.to(device, memory_format=torch.channels_last)
+        self._encode = parts.encode
         self._device = device
-        config = self._network.config
-        self.latent_channels: int = config["latent_channels"]
-        self.downsample: int = 2 ** (len(config["block_out_channels"]) - 1)
-        self.member: Literal["moments", "latents"] = "moments"
-        self.latent_mean = latent_mean
-        self.latent_std = latent_std
+        self.member: Member = parts.member
+        self.latent_channels = parts.channels
+        self.downsample = parts.downsample
+        self.latent_mean = parts.latent_mean
+        self.latent_std = parts.latent_std
+        if tile_px:
+            _check_tiles(parts, tile_px)
+            _enable_tiles(self._network, parts, tile_px)
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Encode pictures to raw moments.
+        """Encode pictures to raw moments or raw latents, as `member` says.
 
         Args:
             images: [B, H, W, 3], uint8, RGB; H and W multiples of `downsample`.
 
         Returns:
-            [B, 2C, h, w], float32: mean, then standard deviation.
+            Moments [B, 2C, h, w], float32: mean, then standard deviation; or latents [B, C, h, w].
 
         Raises:
             ValueError: another shape or dtype.
@@ -110,9 +134,7 @@ class Vae:
     def _encode_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0  # [B, 3, H, W] in [-1, 1]
-        posterior = self._network.encode(pixels).latent_dist
-        moments = torch.cat([posterior.mean, posterior.std], dim=1)  # [B, 2C, h, w]
-        return moments.float().cpu().contiguous().numpy()
+        return self._encode(self._network, pixels).float().cpu().contiguous().numpy()
 
     @torch.inference_mode()
     def _decode_batch(self, raw_latents: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -122,62 +144,42 @@ class Vae:
         return pixels.permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
 
-def load_vae(ref: ModelRef, device: str = "cpu") -> Vae:
-    """Load a VAE from a local folder of diffusers' format.
+def load_vae(ref: ModelRef, device: str = "cpu", tile_px: int = 0) -> Vae:
+    """Load the autoencoder a reference points to.
 
     Raises:
-        ModelError: the kind is unknown, a file is missing, or weights do not fit the config.
+        ConfigError: it has no tiles, or none of this side.
+        ModelError: the kind or class is unknown, a file is missing, or weights do not fit.
     """
-    if ref.kind != "autoencoder_kl":
-        raise ModelError(f"vae: kind must be 'autoencoder_kl', got {ref.kind!r}; choose that")
-    folder = ref.paths[0]
-    config = read_json(folder / "config.json")
-    if config.get("_class_name") != "AutoencoderKL":
-        raise ModelError(
-            f"{folder}/config.json: _class_name must be AutoencoderKL, "
-            f"got {config.get('_class_name')!r}; point to a VAE's folder"
+    from curate.models.vae_folder import load_vae_parts
+
+    return Vae(load_vae_parts(ref), device, tile_px)
+
+
+def _check_tiles(parts: VaeParts, tile_px: int) -> None:
+    if not parts.overlap:
+        name = type(parts.network).__name__
+        raise ConfigError(
+            f"encode.tile_px: must be 0 for {name}, which encodes no tiles of other than 4 "
+            f"channels, got {tile_px}; leave it out"
         )
-    latent_mean, latent_std = _whitening(config)
-    return Vae(_load_network(folder), latent_mean, latent_std, device)
-
-
-def _load_network(folder: Path) -> AutoencoderKL:
-    weights = folder / WEIGHTS_NAME
-    check_safetensors(weights)
-    try:
-        # diffusers' loader also renames the attention weights of checkpoints from before 0.18.
-        loaded = AutoencoderKL.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            torch_dtype=torch.float32,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
+    step = round(parts.downsample / parts.overlap)
+    if tile_px % step:
+        raise ConfigError(
+            f"encode.tile_px: must be a multiple of {step} px, so that tiles begin at latent "
+            f"pixels, got {tile_px}; take {tile_px // step * step or step}"
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{weights}: must fit config.json, got {reason}; fetch it again"
-        ) from error
-    network, info = cast("tuple[AutoencoderKL, dict[str, list[str]]]", loaded)
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[problem]:
-            raise ModelError(
-                f"{weights}: must fit config.json, got {problem} {info[problem][0]!r} "
-                f"and {len(info[problem]) - 1} more; use the weights of this config"
-            )
-    return network
 
 
-def _whitening(config: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Per-channel mean and std of raw latents, as the config states them."""
-    channels = config["latent_channels"]
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    if mean is not None and std is not None:
-        return np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    shift = config.get("shift_factor") or 0.0
-    scaling = config.get("scaling_factor") or 1.0
-    return np.full(channels, shift, np.float32), np.full(channels, 1.0 / scaling, np.float32)
+def _enable_tiles(network: Any, parts: VaeParts, tile_px: int) -> None:
+    """Set sides and overlap; diffusers' own defaults are of 512 px."""
+    network.enable_tiling()
+    if hasattr(network, "tile_overlap_factor"):  # AutoencoderKL
+        network.tile_sample_min_size = tile_px
+        network.tile_latent_min_size = tile_px // parts.downsample
+        return
+    stride = round(tile_px * (1 - parts.overlap))
+    network.enable_tiling(tile_px, tile_px, stride, stride)
 
 
 def _batches(

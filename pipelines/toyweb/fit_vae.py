@@ -23,7 +23,8 @@ from torch import Tensor
 
 from curate.core.seed import derive_seed, make_rng
 from curate.models.packs import ModelRef
-from curate.models.vae import WEIGHTS_NAME, Vae, load_vae
+from curate.models.vae import Vae, load_vae
+from curate.models.vae_folder import WEIGHTS_NAME
 from curate.models.weights import seeded_weights, write_tensors
 from pipelines.toyweb.fit_data import Pixels, bucket_pictures
 from pipelines.toyweb.fit_optim import MatrixOptimizer
@@ -73,7 +74,7 @@ def fit(out: Path, seed: int, setting: VaeFit | None = None) -> dict[str, float]
     network = build_network(seed)
     _train(network, pictures, setting, seed)
     write_vae(out / "vae", network, _latent_moments(network, pictures, seed))
-    quality = measure(load_vae(ModelRef(kind="autoencoder_kl", paths=(out / "vae",))), seed)
+    quality = measure(load_vae(ModelRef(kind="autoencoder", paths=(out / "vae",))), seed)
     return {**quality, "train_s": time.monotonic() - start}
 
 

@@ -52,9 +52,9 @@ def test_further_image_text_models_are_roles() -> None:
     ("text", "message"),
     [
         ("aestetic: {kind: linear_head, paths: [x]}", "a role must be one of .*got 'aestetic'"),
-        ("vae: {kind: autoencoder_kl, paths: [none]}", r"vae\.paths must exist, got .*none; fix"),
-        ("vae: {kind: autoencoder_kl}", "vae must be {kind: NAME, paths"),
-        ("vae: {kind: autoencoder_kl, paths: [x], on: cuda}", "vae must be {kind: NAME, paths"),
+        ("vae: {kind: autoencoder, paths: [none]}", r"vae\.paths must exist, got .*none; fix"),
+        ("vae: {kind: autoencoder}", "vae must be {kind: NAME, paths"),
+        ("vae: {kind: autoencoder, paths: [x], on: cuda}", "vae must be {kind: NAME, paths"),
         ("vae: here", "vae must be {kind: NAME, paths"),
         ("- vae", "must be a mapping role -> {kind, paths}, got list"),
         ("", "must be a mapping role -> {kind, paths}, got NoneType"),

@@ -43,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelRef]:
     write_clip(folder / "clip", build_network(0))
     write_tokenizer(folder / "clip")
     return {
-        "vae": ModelRef(kind="autoencoder_kl", paths=(folder / "vae",)),
+        "vae": ModelRef(kind="autoencoder", paths=(folder / "vae",)),
         "text_encoder": ModelRef(kind="open_clip", paths=(folder / "clip",)),
     }
 
