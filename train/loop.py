@@ -30,7 +30,7 @@ from train.ema import Ema, ema_decay
 from train.metrics import LossMeter
 from train.objective import make_pair, make_timesteps, sample_losses
 from train.optim import Optimizers, clip_gradients, lr_factor
-from train.plan import BatchPlan
+from train.plan import BatchPlan, PlanSet
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def train(
     if saved is not None:
         restore(state, saved)
         logger.info("going on at %d of %d samples", state.samples_seen, config.num_samples)
-    plan = BatchPlan(data.bucket_sizes, config.batch_size, seed)
+    plan = BatchPlan([PlanSet(sizes=data.bucket_sizes)], config.batch_size, seed)
     params = list(state.backbone.module.parameters())
     total = config.num_steps * config.batch_size
     state.backbone.module.train()

@@ -16,7 +16,9 @@ MIX = CaptionMix(weights={"alt": 0.5, "detailed": 0.5}, dropout_frac=0.0)
 
 def planned(bucket: str, positions: list[int], epoch: int = 0) -> PlannedBatch:
     return PlannedBatch(
+        step=0,
         bucket=bucket,
+        sets=np.zeros(len(positions), np.int64),
         positions=np.array(positions, np.int64),
         epochs=np.full(len(positions), epoch, np.int64),
     )
