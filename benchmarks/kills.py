@@ -47,7 +47,8 @@ def make_folder(folder: Path, count: int, seed: int) -> None:
 def command(options: argparse.Namespace, pictures: Path, out: Path) -> list[str]:
     return [
         CURATE, "run", STAGES, f"input={pictures}", f"out={out}", "models=toy",
-        f"ingest.shard_size={PICTURES_PER_SHARD}", "bucket.area_px=4096", "bucket.shard_size=32",
+        f"ingest.shard_size={PICTURES_PER_SHARD}",
+        "bucket.resolutions=[64]", "bucket.shard_size=32",
         f"engine={options.engine}", f"engine.num_workers={options.workers}",
         "engine.retry_pause_s=0", "retry_quarantined=true",
     ]  # fmt: skip

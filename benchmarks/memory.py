@@ -49,7 +49,7 @@ def watch(stage: str, pictures: str, out: str) -> None:
         [
             f"stages=[{','.join(STAGES)}]", f"stage={stage}", f"input={pictures}", f"out={out}",
             "models=toy", "engine=inline", f"ingest.shard_size={PICTURES_PER_SHARD}",
-            "bucket.area_px=4096", f"bucket.shard_size={PICTURES_PER_SHARD}",
+            "bucket.resolutions=[64]", f"bucket.shard_size={PICTURES_PER_SHARD}",
         ]
     )  # fmt: skip
     run_request(request, watcher)

@@ -13,7 +13,8 @@ Rows come in the order of stage, shard and row, so equal runs give equal bytes.
     dedup      samples that filter kept                 reason if dropped  distance
     decontaminate  samples that dedup kept              reason if dropped  distance
     recaption  rejected attempts                        status
-    bucket     dropped samples of its plan              status
+    bucket     dropped samples of its plan              status             share cut off,
+                                                                           or enlargement
 
 A sample's own shard names the row, not the shard of bucket that it would have gone to.
 """
@@ -41,7 +42,7 @@ from curate.core.schema import KEY, STATUS
 from curate.core.shard import ShardSet
 from curate.core.store import Store
 from curate.core.withheld import BLOCKLIST, HITS, REASONS
-from curate.stages.bucket import SIZES
+from curate.stages.bucketing.sizes import SIZES
 from curate.stages.filtering.columns import find_ok, read_columns
 from curate.stages.filtering.rules_in_force import RuleInForce, columns_of
 from curate.stages.filtering.score_rule import PASSED, UNMEASURED
@@ -247,14 +248,21 @@ def _judge_rows(stage: str, before: str, out: Store, all_rules: bool) -> Iterato
 
 
 def _bucket_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
-    """Read the sizes of every shard: they name the samples that would lose too much."""
+    """Read the sizes of every shard: they name the samples that no bucket takes, and why."""
     planned = ShardSet(out.child("bucket"))
     for name in finished_shards(planned.store):
         if name.startswith(SIZES):
-            table = planned.table(name, [KEY, STATUS])
+            table = planned.table(name, [KEY, STATUS, "score", "threshold"])
             dropped = table.filter(pa.array(~find_ok(table)))
-            shard = name.removeprefix(SIZES)
-            yield _rows("bucket", shard, dropped[KEY], rule=dropped[STATUS], verdict=DROPPED)
+            yield _rows(
+                "bucket",
+                name.removeprefix(SIZES),
+                dropped[KEY],
+                rule=dropped[STATUS],
+                verdict=DROPPED,
+                score=dropped["score"],
+                threshold=dropped["threshold"],
+            )
 
 
 _ROWS: Mapping[str, Callable[[Store, bool], Iterator[pa.Table]]] = {

@@ -36,6 +36,15 @@ FORMATS = {
 """PIL format -> member extension; chosen by us: what browsers and scanners make and PIL reads
 without running foreign code (no SVG, no EPS)."""
 
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,  # as OpenCV's INTER_AREA and torch's antialiased "area"
+    "hamming": Image.Resampling.HAMMING,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+"""Name -> filter of a resize; each is widened by the scale when it makes a picture smaller."""
+
 _PARSERS = tuple(name for name in FORMATS if name != "MPO")  # PIL opens MPO as a JPEG
 
 REDUCING_GAP = 1.5
@@ -158,6 +167,28 @@ def resize_cover(image: Image.Image, height: int, width: int) -> Image.Image:
     top, left, crop_height, crop_width = cover_box(image.height, image.width, height, width)
     box = (left, top, left + crop_width, top + crop_height)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def resize_box(
+    image: Image.Image,
+    box: tuple[float, float, float, float],
+    height: int,
+    width: int,
+    filter_name: str = "lanczos",
+) -> Image.Image:
+    """Resize a window of a picture, in one pass, with antialiasing.
+
+    Args:
+        image: the picture.
+        box: (top, left, height, width) of the window, pixels; the filter may look beyond it.
+        height: of the result, pixels.
+        width: likewise.
+        filter_name: one of `FILTERS`.
+    """
+    top, left, box_height, box_width = box
+    # Rounding may push the window a hair over the edge, which PIL refuses.
+    bottom, right = min(top + box_height, image.height), min(left + box_width, image.width)
+    return image.resize((width, height), FILTERS[filter_name], box=(left, top, right, bottom))
 
 
 def resize_min_side(image: Image.Image, side_px: int, height: int, width: int) -> Image.Image:

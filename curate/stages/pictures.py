@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -80,6 +80,28 @@ def read_pictures(
                 raise item.error
             else:
                 damaged[item.key] = item.error
+
+
+def read_rows(
+    ingested: ShardSet, shard: str, rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Picture]:
+    """Yield the pictures of some rows, in their order; the shard's table is not read.
+
+    Args:
+        ingested: the shard set.
+        shard: its name.
+        rows: have key, caption, offset, bytes, width and height, as ingest's table has them.
+
+    Raises:
+        ShardError: the tar is shorter than a row says.
+        SampleError: a picture does not decode.
+    """
+    with _open_tar(ingested, shard, whole=False) as tar:
+        for row in rows:
+            item = _decode((row, _read_member(ingested, shard, tar, row)))
+            if isinstance(item, _Damaged):
+                raise item.error
+            yield item
 
 
 def read_bytes(

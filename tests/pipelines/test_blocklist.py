@@ -352,7 +352,7 @@ def test_a_list_that_comes_after_dedup_takes_back_all_that_was_shown(tmp_path: P
         (tmp_path / "pictures" / f"{name}.png").write_bytes(picture + name.encode())
         (tmp_path / "pictures" / f"{name}.txt").write_text(f" {SECRET} {name} ")
     stages = "[ingest,annotate,filter,dedup,recaption,bucket,report]"
-    options = ["dedup.keep_captions=5", "bucket.area_px=4096"]
+    options = ["dedup.keep_captions=5", "bucket.resolutions=[64]"]
     run(tmp_path, *options, stages=stages)
     out = LocalStore(tmp_path / "out")
     keeper = next(key for key, row in rows(tmp_path, "dedup").items() if row["alternates"])
@@ -525,7 +525,7 @@ def test_takedown_by_the_keys_of_harm_removes_the_bytes_and_keeps_the_log(folder
 def test_no_later_stage_copies_a_hit(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     stages = "[ingest,annotate,filter,dedup,recaption,bucket]"
-    run(tmp_path, *lists(tmp_path), "bucket.area_px=4096", stages=stages)
+    run(tmp_path, *lists(tmp_path), "bucket.resolutions=[64]", stages=stages)
     hidden = {key_of(tmp_path, HARMFUL), key_of(tmp_path, OWNED)}
     assert len(rows(tmp_path, "bucket")) == 3
     for stage in ("recaption", "bucket"):

@@ -71,7 +71,7 @@ def test_help_lists_every_verb(curate: Curate) -> None:
         (["run", "pipeline=demo", "sead=1"], "did you mean seed"),
         (["run", "pipeline=demo", "filter.similarity.min=1.5"], "must be in [-1, 1], got 1.5"),
         (["run", "pipeline=demo", "filter.watermark.max=high"], "filter.watermark.max"),
-        (["run", "pipeline=demo", "bucket.area_px=10"], "bucket.step_px"),
+        (["run", "pipeline=demo", "bucket.resolutions=[4]"], "bucket.resolutions"),
         (["run", "pipeline=demo", "dedup.phash_radius=20"], "must be in [-1, 8], got 20"),
         (["run", "pipeline=demo", "train.batch_size=0"], "train.batch_size"),
         (

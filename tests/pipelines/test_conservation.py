@@ -66,7 +66,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         [
             STAGES, f"input={tmp_path / 'pictures'}", f"out={tmp_path / 'out'}", "models=toy",
             "engine=inline", "ingest.shard_size=5", "filter.caption_words.min=1",
-            "filter.similarity.min=-1", "bucket.area_px=4096",
+            "filter.similarity.min=-1", "bucket.resolutions=[64]",
         ]
     )  # fmt: skip
     reports = run_request(request, Silent())

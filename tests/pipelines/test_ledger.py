@@ -20,7 +20,7 @@ from curate.core.schema import OK, make_key
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import plain_config
 from curate.core.store import LocalStore
-from curate.stages.bucket import SIZES, SIZES_SCHEMA
+from curate.stages.bucketing.sizes import SIZES, SIZES_SCHEMA
 from curate.stages.dedup import DEDUP_SCHEMA
 from curate.stages.filter import FilterStage
 from curate.stages.filtering.config import Bounds, FilterConfig, Languages
@@ -106,8 +106,9 @@ def make_run(out: Path, stages: Sequence[str] = STAGES) -> Path:
                       {"key": GOOD, "source": "detailed", "status": "repetition"}],
         },
         "bucket": {
-            f"{SIZES}00001": [{"key": LONG, "status": "crop_loss", "source_shard": "00001"},
-                              {"key": GOOD, "bucket": "64x64", "source_shard": "00001"}],
+            f"{SIZES}00001": [{"key": LONG, "status": "crop_loss", "score": 0.5,
+                               "threshold": "<= 0.35", "source_shard": "00001"},
+                              {"key": GOOD, "buckets": ["64x64"], "source_shard": "00001"}],
             "00000": [{"key": GOOD}],
         },
     }  # fmt: skip
@@ -213,7 +214,7 @@ def test_recaption_has_the_rejected_attempts(tmp_path: Path) -> None:
 
 def test_bucket_has_what_its_plan_dropped_under_its_own_shard(tmp_path: Path) -> None:
     assert ledger(make_run(tmp_path), "bucket") == [
-        (LONG, "crop_loss", None, "", "dropped", "00001")
+        (LONG, "crop_loss", 0.5, "<= 0.35", "dropped", "00001")
     ]
 
 

@@ -54,7 +54,7 @@ def test_an_out_behind_a_url_gets_the_bytes_of_a_local_one_despite_faults(
     pictures, local = tmp_path / "pictures", tmp_path / "out"
     make_folder(pictures, 12, seed=0)
     line = ["run", *CHEAP, "stages=[ingest,annotate,filter,dedup,recaption,bucket,encode]"]
-    line += ["bucket.area_px=4096", f"input={pictures}", "engine=local", "engine.num_workers=2"]
+    line += ["bucket.resolutions=[64]", f"input={pictures}", "engine=local", "engine.num_workers=2"]
     curate(proxy, *line, f"out={local}")
     with use_s3(proxy) as bucket:
         # Every ninth request fails once: an error of the server, then a cut connection, in turn.

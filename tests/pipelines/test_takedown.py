@@ -27,7 +27,7 @@ CURATION = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket", "enc
 def arguments(folder: Path) -> list[str]:
     return [
         f"stages=[{','.join(CURATION)}]", f"input={folder / 'pictures'}", f"out={folder / 'out'}",
-        "engine=inline", "ingest.shard_size=4", "bucket.area_px=4096", "bucket.shard_size=4",
+        "engine=inline", "ingest.shard_size=4", "bucket.resolutions=[64]", "bucket.shard_size=4",
     ]  # fmt: skip
 
 
