@@ -11,7 +11,7 @@ from curate.core.engine_config import EngineConfig
 from curate.core.errors import ConfigError
 from curate.sources.config import IngestConfig
 from curate.stages.annotate import AnnotateConfig
-from curate.stages.bucket import BucketConfig
+from curate.stages.bucketing.config import BucketConfig
 from curate.stages.dedup import DedupConfig
 from curate.stages.encoding.config import EncodeConfig
 from curate.stages.filtering.config import FilterConfig

@@ -198,7 +198,7 @@ STAGES: Mapping[str, StageSpec] = {
         required_roles=("captioner",),
     ),
     "bucket": StageSpec(
-        build=_bucket, reads=("dedup", "recaption", "ingest"), may_read=("decontaminate",)
+        build=_bucket, reads=("dedup", "ingest"), may_read=("decontaminate", "judge")
     ),
     "encode": StageSpec(
         build=_encode,
