@@ -176,10 +176,11 @@ class _Part:
 def _open_source(path: str) -> Source:
     """Open the input; of our own shards only those that are finished."""
     store = open_store(path)
-    shards = ShardSet(store)
-    tars = [f"{shard}.tar" for shard in shards.shards() if shards.has_tar(shard)]
-    if tars:
-        return WebDatasetSource(store, tars)
+    if not store.is_local or Path(store.url).is_dir():
+        shards = ShardSet(store)
+        tars = [f"{shard}.tar" for shard in shards.shards() if shards.has_tar(shard)]
+        if tars:
+            return WebDatasetSource(store, tars)
     source = make_source(IngestConfig(source=path))
     if not isinstance(source, (WebDatasetSource, FolderSource, ImageTableSource)):
         raise DataError(
@@ -237,12 +238,19 @@ def _accepted(texts: Sequence[str], accept: Accept) -> set[str]:
 
 
 def _captions_of(raw: RawSample) -> dict[str, str]:
-    """Give source -> text: what bucket's .json says, and the caption as alt text."""
+    """Give source -> text: what bucket's .json lists, or else the one caption as alt text.
+
+    Bucket's .txt is one of its captions, not the alt text.
+    """
     told: Any = raw.fields.get("captions")
-    captions = {_ALT: raw.caption} if raw.caption else {}
-    if isinstance(told, dict):
-        captions |= {str(k): v for k, v in told.items() if isinstance(v, str)}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return captions
+    if isinstance(told, dict):  # source: text, as others write it
+        told = [{"source": source, "text": text} for source, text in told.items()]
+    entries: list[Any] = told if isinstance(told, list) else [{"source": _ALT, "text": raw.caption}]
+    return {
+        str(entry.get("source")): entry["text"]
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("text"), str) and entry["text"].strip()
+    }
 
 
 def _key_of(raw: RawSample) -> str:
