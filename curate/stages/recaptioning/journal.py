@@ -25,9 +25,9 @@ from curate.stages.recaptioning.rows import CAPTION_SCHEMA, CAPTIONER_ERROR, Lin
 logger = logging.getLogger(__name__)
 
 FOLDER = "journal"
-# Chosen by us: an eighth keeps all that is ever uploaded below nine times the journal; the floor is
-# some hundred attempts.
-_SPOOL_SHARE, _SPOOL_FLOOR_BYTES = 8, 128 * 1024
+# Chosen by us: an eighth keeps all that is ever uploaded below nine times the journal; 64 attempts
+# are a window.
+_SPOOL_SHARE, _SPOOL_FLOOR = 8, 64
 _OWN = ("scorer", "seconds")  # that a line has beside the table's columns
 _NAMES = frozenset((*CAPTION_SCHEMA.names, *_OWN))
 
@@ -45,16 +45,18 @@ class Journal:
         self._store = stage.child(FOLDER)
         self._name = f"{shard}.jsonl"
         self._spool = None if isinstance(self._store, LocalStore) else LocalStore(spool)
-        self._spooled = 0  # bytes
-        self._pushed = 0
+        self._num_spooled = 0  # lines
+        self._num_pushed = 0
 
     def read(self) -> dict[str, Line]:
         """Give the attempts that were answered: attempt -> line.
 
         One on which the captioner failed is left out: it is asked for again.
         """
-        stores = [self._store, *([self._spool] if self._spool else [])]
-        lines = [line for store in stores for line in read_lines(store, self._name)]
+        lines = list(read_lines(self._store, self._name))
+        self._num_pushed = len(lines)
+        if self._spool:
+            lines += read_lines(self._spool, self._name)
         known = [line for line in lines if line.keys() >= _NAMES]
         if len(known) < len(lines):
             logger.warning(
@@ -70,8 +72,8 @@ class Journal:
             append_lines(self._store, self._name, lines)
             return
         append_lines(self._spool, self._name, lines)
-        self._spooled += sum(len(json.dumps(line)) for line in lines)
-        if self._spooled > max(_SPOOL_FLOOR_BYTES, self._pushed // _SPOOL_SHARE):
+        self._num_spooled += len(lines)
+        if self._num_spooled > max(_SPOOL_FLOOR, self._num_pushed // _SPOOL_SHARE):
             self.push()
 
     def push(self) -> None:
@@ -81,8 +83,8 @@ class Journal:
         lines = list(read_lines(self._spool, self._name))
         append_lines(self._store, self._name, lines)
         self._spool.delete(self._name)
-        self._pushed += self._spooled
-        self._spooled = 0
+        self._num_pushed += len(lines)
+        self._num_spooled = 0
 
 
 def forget(stage: Store, keys: Collection[str]) -> int:

@@ -98,7 +98,7 @@ def make_line(ask: Ask, attempt: CaptionAttempt, provenance: Provenance) -> Line
         "prompt_tokens": attempt.num_prompt_tokens,
         "visual_tokens": attempt.num_visual_tokens,
         "tokens": attempt.num_tokens,
-        "mean_logprob": None if logprob is None else round(float(logprob), DECIMALS),
+        "mean_logprob": None if logprob is None else round(float(logprob), DECIMALS) + 0.0,  # no -0
         **{f"crop_{name}": value for name, value in dataclasses.asdict(view.box).items()},
         "image_height": attempt.image_height or view.height,
         "image_width": attempt.image_width or view.width,
