@@ -36,6 +36,13 @@ JUDGE_SCHEMA = pa.schema(
     ]
 )
 
+TEXTS = {
+    "arabic": "\u0642\u0637\u0629 \u0639\u0644\u0649 \u0627\u0644\u0623\u0631\u064a\u0643\u0629", "chinese": "\u6c99\u53d1\u4e0a\u7684\u732b", "emoji": "a cat \U0001f408\u200d\u2b1b sits",
+    "quotes": 'a "cat"\\ on\na\tsofa', "separators": "one two\x00three", "empty": "",
+    "long": "x " * 50_000, "combining": "cafe\u0301",
+}  # fmt: skip
+"""Captions as they come: any script, empty, and of 100,000 characters."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
