@@ -129,7 +129,8 @@ def _read_settings(path: Path) -> OracleSettings:
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: must be readable YAML, got {error}; fix it") from error
+        where = " ".join(str(error).split())[:160]
+        raise ModelError(f"{path}: must be readable YAML, got {where}; fix it") from error
     known = [one.name for one in fields(OracleSettings)]
     if not isinstance(values, dict) or not set(cast("dict[Any, Any]", values)) <= set(known):
         raise ModelError(f"{path}: must set {', '.join(known)}, got {values!r}; fix the names")
