@@ -32,8 +32,8 @@ _SCRIPTS = (
 _LATIN = 0  # its place in `_SCRIPTS`
 # What a caption reads off a sign stands in quotes, in whatever script the sign has.
 _QUOTED = (
-    r"\"[^\"]{0,300}\"|\x{201c}[^\x{201d}]{0,300}\x{201d}|\x{00ab}[^\x{00bb}]{0,300}\x{00bb}"
-    r"|\x{300c}[^\x{300d}]{0,300}\x{300d}|\x{2018}[^\x{2019}]{0,100}\x{2019}|'[^']{1,100}'|\([^()]{0,100}\)"
+    r"\"[^\"]*\"|\x{201c}[^\x{201d}]*\x{201d}|\x{00ab}[^\x{00bb}]*\x{00bb}"
+    r"|\x{300c}[^\x{300d}]*\x{300d}|\x{2018}[^\x{2019}]*\x{2019}|'[^']+'|\([^()]*\)"
 )
 _BROKEN = "\ufffd"  # what decoders put in place of bytes that are no text
 

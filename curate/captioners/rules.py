@@ -69,8 +69,9 @@ def _is_other_language(columns: Columns, limits: Thresholds) -> NDArray[np.bool_
 
 
 def _is_stock(columns: Columns, limits: Thresholds) -> NDArray[np.bool_]:
-    is_common = _above(columns["pictures_frac"], limits.max_pictures_frac)
-    return is_common & _above(columns["pictures"], limits.max_pictures)
+    # Who knows how many samples there are has raised `max_pictures` to their share.
+    most = None if limits.max_pictures_frac is None else limits.max_pictures
+    return _above(columns["pictures"], most)
 
 
 def _is_dissimilar(columns: Columns, limits: Thresholds) -> NDArray[np.bool_]:
@@ -103,7 +104,6 @@ _UNMEASURED: Mapping[str, Any] = {
     "language": "",
     "language_score": np.nan,
     "pictures": np.nan,
-    "pictures_frac": np.nan,
     "similarity": np.nan,
     "similarity_sentence": np.nan,
     "verified": np.nan,

@@ -1,0 +1,1 @@
+"""Judge captions over all shards: measured attempts, texts counted, verdicts."""
