@@ -15,6 +15,7 @@ from curate.stages.bucketing.config import BucketConfig
 from curate.stages.dedup import DedupConfig
 from curate.stages.encoding.config import EncodeConfig
 from curate.stages.filtering.config import FilterConfig
+from curate.stages.judging.config import JudgeConfig
 from curate.stages.matching.benchmark_config import DecontaminateConfig
 from curate.stages.matching.blocklist_config import BlocklistConfig
 from curate.stages.recaptioning.config import RecaptionConfig
@@ -90,6 +91,7 @@ class RunConfig:
     dedup: DedupConfig = field(default_factory=DedupConfig)
     decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
     recaption: RecaptionConfig = field(default_factory=RecaptionConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     bucket: BucketConfig = field(default_factory=BucketConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

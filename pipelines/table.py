@@ -116,6 +116,14 @@ def _recaption(parts: Parts) -> Stage[Any]:
     )  # fmt: skip
 
 
+def _judge(parts: Parts) -> Stage[Any]:
+    from curate.stages.judge import JudgeStage
+
+    return JudgeStage(
+        parts.config.judge, parts.inputs, parts.models, parts.config.seed, own=parts.own
+    )
+
+
 def _bucket(parts: Parts) -> Stage[Any]:
     from curate.stages.bucket import BucketStage
 
@@ -197,6 +205,7 @@ STAGES: Mapping[str, StageSpec] = {
         roles=("image_text", "rewriter", "verifier"),
         required_roles=("captioner",),
     ),
+    "judge": StageSpec(build=_judge, reads=("recaption",), roles=("language",)),
     "bucket": StageSpec(
         build=_bucket, reads=("dedup", "ingest"), may_read=("decontaminate", "judge")
     ),
@@ -213,7 +222,9 @@ STAGES: Mapping[str, StageSpec] = {
     "evaluate": StageSpec(
         build=_evaluate,
         reads=("sample", "bucket"),
-        may_read=("ingest", "annotate", "filter", "dedup", "decontaminate", "recaption"),
+        may_read=(
+            "ingest", "annotate", "filter", "dedup", "decontaminate", "recaption", "judge",
+        ),
         roles=("captioner", "vae"),
         required_roles=("image_text",),
     ),
@@ -222,7 +233,7 @@ STAGES: Mapping[str, StageSpec] = {
         reads=("ingest",),
         may_read=(
             "annotate", "blocklist", "repeats", "filter", "dedup", "decontaminate", "recaption",
-            "bucket", "encode", "train", "sample", "evaluate",
+            "judge", "bucket", "encode", "train", "sample", "evaluate",
         ),
     ),
 }  # fmt: skip
