@@ -14,6 +14,8 @@ from curate.captioners.vlm_batches import BatchLimits
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 
+_TEXT_KINDS = ("lm", "openai_text")  # that see no picture
+
 
 def load_captioner(ref: ModelRef, limits: BatchLimits | None = None) -> Captioner:
     """Load the captioner that `ref` points at.
@@ -45,6 +47,18 @@ def check_templates(ref: ModelRef, templates: Sequence[Template]) -> None:
         from curate.captioners import classes
 
         classes.check_templates(templates)
+    elif ref.kind in _TEXT_KINDS:
+        _check_show_text(templates)
+
+
+def _check_show_text(templates: Sequence[Template]) -> None:
+    """Refuse a template that shows a model without eyes no text."""
+    for template in templates:
+        if not (template.uses_draft or template.uses_alt):
+            raise ModelError(
+                f"rewriter: a template must show it {{draft}} or {{alt}}, got {template.id!r}, "
+                "which asks about a picture; use it with a captioner"
+            )
 
 
 def _check_kind(ref: ModelRef) -> None:
@@ -65,6 +79,12 @@ def _build_imagenet_classes(ref: ModelRef, limits: BatchLimits) -> Captioner:
     return ClassCaptioner(ref)
 
 
+def _build_lm(ref: ModelRef, limits: BatchLimits) -> Captioner:
+    from curate.captioners.rewriter import LmRewriter
+
+    return LmRewriter(ref, limits)
+
+
 def _build_server(ref: ModelRef, limits: BatchLimits) -> Captioner:
     from curate.captioners.server import ServerCaptioner
 
@@ -74,6 +94,7 @@ def _build_server(ref: ModelRef, limits: BatchLimits) -> Captioner:
 CAPTIONERS: Mapping[str, Callable[[ModelRef, BatchLimits], Captioner]] = {
     "vlm": _build_vlm,
     "imagenet_classes": _build_imagenet_classes,
+    "lm": _build_lm,
     "openai": _build_server,
     "openai_text": _build_server,
 }

@@ -19,27 +19,33 @@ def expect_visual_tokens(
 ) -> list[int]:
     """Say how many tokens pictures of these sizes will become.
 
-    Asked of the processor's own count, which transformers keeps for vLLM. 0 where the processor has
-    none (then all pictures have as many), and of a size that it refuses: that picture fails alone.
+    Asked of the processor's own count, which transformers keeps for vLLM, or of its number of
+    tiles. 0 where there is neither (then all pictures have as many), and of a size that the
+    processor refuses: that picture fails alone.
 
     Args:
         processor: of transformers.
         sizes: of the pictures.
         options: for the image processor, as the pictures will be prepared.
     """
-    count = getattr(processor, "_get_num_multimodal_tokens", None)
     known: dict[Size, int] = {}
     for size in sizes:
         if size not in known:
-            known[size] = _count(count, size, options) if count else 0
+            known[size] = _count(processor, size, options)
     return [known[size] for size in sizes]
 
 
-def _count(count: Any, size: Size, options: Mapping[str, Any]) -> int:
+def _count(processor: Any, size: Size, options: Mapping[str, Any]) -> int:
     try:
-        return int(count(image_sizes=[list(size)], **options)["num_image_tokens"][0])
+        if hasattr(processor, "_get_num_multimodal_tokens"):
+            found = processor._get_num_multimodal_tokens(image_sizes=[list(size)], **options)
+            return int(found["num_image_tokens"][0])
+        if hasattr(processor, "image_seq_len"):  # SmolVLM's: so many tokens a tile
+            tiles, *_ = processor.image_processor.get_number_of_image_patches(*size, options)
+            return max(1, int(tiles)) * processor.image_seq_len
     except SAMPLE_FAULTS:
-        return 0
+        pass
+    return 0
 
 
 def count_visual_tokens(inputs: Mapping[str, Tensor], config: Any) -> list[int]:

@@ -4,21 +4,22 @@ Any class behind `AutoModelForImageTextToText` works; what differs between them 
 vlm_families.py, everything else is asked of the processor and the config.
 
 Path of a call: requests -> prompts (vlm_prompts.py) -> batches of alike length (vlm_batches.py) ->
-    in a thread, one batch ahead: pictures and prompts -> processor -> every key it returns
-    -> generate, tokens chosen by each request's seed (token_choice.py) -> prompt sliced off ->
-    end token found (finish reason) -> decoded -> attempts, in the order of the requests.
+    in a thread, one batch ahead: pictures and prompts -> every key of the processor (vlm_inputs.py)
+    -> generate, tokens chosen by each request's seed (token_choice.py) -> end token found, decoded
+    (vlm_answers.py) -> attempts, in the order of the requests.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import transformers
+from PIL import Image
 
+from curate.captioners import vlm_inputs
 from curate.captioners.captioner import (
     CaptionAttempt,
     CaptionRequest,
@@ -26,29 +27,17 @@ from curate.captioners.captioner import (
     Sampling,
     failed_attempt,
 )
+from curate.captioners.instructions import Template
 from curate.captioners.token_choice import TokenChooser
-from curate.captioners.visual_tokens import (
-    count_visual_tokens,
-    expect_visual_tokens,
-    find_given_sizes,
-)
-from curate.captioners.vlm_batches import BatchLimits, Cost, plan_batches
+from curate.captioners.vlm_answers import read_answers
+from curate.captioners.vlm_batches import BatchLimits, plan_batches
 from curate.captioners.vlm_families import check_templates
 from curate.captioners.vlm_folder import digest_folder, load_vlm
+from curate.captioners.vlm_inputs import Asked, Inputs
 from curate.captioners.vlm_prompts import write_prompt
 from curate.core.ahead import map_ahead
-from curate.core.errors import SAMPLE_FAULTS
+from curate.core.errors import SAMPLE_FAULTS, ModelError
 from curate.core.model_ref import ModelRef
-
-Inputs = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Hold a request with its prompt as the processor gets it."""
-
-    request: CaptionRequest
-    prompt: str
 
 
 class VlmCaptioner:
@@ -59,14 +48,14 @@ class VlmCaptioner:
         limits: of batches and pictures.
 
     Raises:
-        ModelError: see `load_vlm`.
+        ModelError: see `load_vlm`; or model and processor do not fit together.
     """
 
     def __init__(self, ref: ModelRef, limits: BatchLimits | None = None) -> None:
         folder = ref.paths[0]
         self.limits = limits or BatchLimits()
         self.vlm = load_vlm(folder)
-        self._image_options = self._bound_pictures()
+        self.image_options = vlm_inputs.bound_pictures(self.vlm, self.limits.max_pixels)
         self._provenance = Provenance(
             backend="transformers",
             model=f"{self.vlm.model_type}/{folder.name}",
@@ -75,6 +64,7 @@ class VlmCaptioner:
             dtype=str(self.vlm.model.dtype).removeprefix("torch."),
             version=transformers.__version__,
         )
+        self._try_out(folder)
 
     @property
     def provenance(self) -> Provenance:
@@ -92,9 +82,11 @@ class VlmCaptioner:
         """
         check_templates(self.vlm.model_type, [request.template for request in requests])
         asked = [Asked(request=r, prompt=self.write_prompt(r)) for r in requests]
-        plan = self._plan(asked)
+        plan = plan_batches(
+            vlm_inputs.expect_costs(self.vlm, asked, self.image_options), self.limits
+        )
         batches = [[asked[index] for index in rows] for rows in plan]
-        prepared = map_ahead(self._try_encode, batches, ahead=2)
+        prepared = map_ahead(self._try_encode, batches, ahead=2)  # one answered, one prepared
         attempts: dict[int, CaptionAttempt] = {}
         for rows, batch, inputs in zip(plan, batches, prepared, strict=True):
             attempts |= zip(rows, self._answer(batch, inputs, sampling), strict=True)
@@ -105,51 +97,8 @@ class VlmCaptioner:
         return write_prompt(request, self.vlm.family, self.vlm.processor)
 
     def encode(self, asked: Sequence[Asked]) -> Inputs:
-        """Turn pictures and prompts into the model's input, in its dtype, on the CPU."""
-        images = [one.request.image for one in asked]
-        options: dict[str, Any] = {"images": images, "return_tensors": "pt", **self._image_options}
-        if self.vlm.family.prompt != "none":
-            options |= self._text_options([one.prompt for one in asked])
-            options["images"] = [[image] for image in images]
-        return self.vlm.processor(**options).to(dtype=self.vlm.model.dtype)
-
-    def _text_options(self, prompts: Sequence[str]) -> dict[str, Any]:
-        options: dict[str, Any] = {
-            "text": list(prompts),
-            "padding": True,
-            "padding_side": self.vlm.family.padding_side,
-        }
-        bos = self.vlm.processor.tokenizer.bos_token
-        if bos and prompts[0].startswith(bos):
-            # A template that writes <bos> itself would get a second one from the tokenizer.
-            options["add_special_tokens"] = False
-        return options
-
-    def _bound_pictures(self) -> dict[str, Any]:
-        """Pin the area of pictures; a folder's own limit may be 16,384 tokens each."""
-        key = self.vlm.family.max_pixels_key
-        if not key:
-            return {}
-        size = dict(self.vlm.processor.image_processor.size)
-        most = min(size[key], self.limits.max_pixels)
-        least = min(size["shortest_edge"], most)
-        return {"size": {**size, "shortest_edge": least, key: most}}
-
-    def _plan(self, asked: Sequence[Asked]) -> list[list[int]]:
-        tokenize = self.vlm.processor.tokenizer
-        prompts = {one.prompt for one in asked}
-        sizes = [(one.request.image.height, one.request.image.width) for one in asked]
-        visual = expect_visual_tokens(self.vlm.processor, sizes, self._image_options)
-        lengths = {prompt: len(tokenize(prompt)["input_ids"]) for prompt in prompts}
-        costs = [
-            Cost(
-                prompt=lengths[one.prompt],
-                visual=num_visual,
-                answer=one.request.template.max_new_tokens,
-            )
-            for one, num_visual in zip(asked, visual, strict=True)
-        ]
-        return plan_batches(costs, self.limits)
+        """Turn pictures and prompts into the model's input; see `vlm_inputs.encode`."""
+        return vlm_inputs.encode(self.vlm, asked, self.image_options)
 
     def _try_encode(self, asked: Sequence[Asked]) -> Inputs | Exception:
         """Prepare a batch in its thread; a picture's fault is dealt with where answers are."""
@@ -185,48 +134,33 @@ class VlmCaptioner:
         started = time.monotonic()
         model = self.vlm.model
         max_new_tokens = asked[0].request.template.max_new_tokens
-        chooser = TokenChooser(sampling, [a.request.seed for a in asked], max_new_tokens)
-        on_device = {name: value.to(model.device) for name, value in inputs.items()}
+        chooser = TokenChooser(sampling, [one.request.seed for one in asked], max_new_tokens)
         tokens = model.generate(
-            **on_device,
+            **{name: value.to(model.device) for name, value in inputs.items()},
             max_new_tokens=max_new_tokens,
             logits_processor=[chooser],
         )
         # The answer is what was chosen: some classes return the prompt before it, others a start.
         answers = tokens[:, -chooser.num_steps :].tolist()
         latency_s = (time.monotonic() - started) / len(asked)
-        return self._read_answers(asked, inputs, answers, chooser.logprobs, latency_s)
+        return read_answers(self.vlm, asked, inputs, answers, chooser.logprobs, latency_s)
 
-    def _read_answers(
-        self,
-        asked: Sequence[Asked],
-        inputs: Inputs,
-        answers: Sequence[Sequence[int]],
-        logprobs: torch.Tensor,
-        latency_s: float,
-    ) -> list[CaptionAttempt]:
-        """Cut every row at its end token and decode it."""
-        num_visual = count_visual_tokens(inputs, self.vlm.model.config)
-        sizes = [(one.request.image.height, one.request.image.width) for one in asked]
-        given = find_given_sizes(inputs, self.vlm.model.config, sizes)
-        num_prompt = inputs["attention_mask"].sum(1).tolist() if "attention_mask" in inputs else []
-        attempts: list[CaptionAttempt] = []
-        for row, (one, answer) in enumerate(zip(asked, answers, strict=True)):
-            end = next((i for i, t in enumerate(answer) if t in self.vlm.end_tokens), None)
-            kept = answer if end is None else answer[: end + 1]
-            attempts.append(
-                CaptionAttempt(
-                    text_raw=self.vlm.processor.tokenizer.decode(kept, skip_special_tokens=True),
-                    prompt=one.prompt,
-                    finish_reason="length" if end is None else "stop",
-                    num_prompt_tokens=num_prompt[row] if num_prompt else 0,
-                    num_visual_tokens=num_visual[row],
-                    num_tokens=len(kept),
-                    mean_logprob=float(logprobs[row, : len(kept)].mean()),
-                    image_height=given[row][0],
-                    image_width=given[row][1],
-                    latency_s=latency_s,
-                    batch_size=len(asked),
-                )
+    def _try_out(self, folder: Path) -> None:
+        """Caption a grey picture, so that parts that do not fit fail here and not on every picture.
+
+        LLaVA's processor, for one, must be told whether its model's tower has a class token.
+        """
+        style = next(iter(self.vlm.family.tasks), "short")
+        template = Template(id=style, version=0, text="Describe this image.", max_new_tokens=1)
+        image = Image.new("RGB", (64, 64), "gray")
+        request = CaptionRequest(key="grey", image=image, template=template)
+        try:
+            (attempt,) = self.caption([request], Sampling())
+        except (RuntimeError, LookupError, TypeError, AttributeError) as error:
+            attempt = failed_attempt(error)
+        if attempt.finish_reason == "error":
+            reason = " ".join(attempt.text_raw.split())
+            raise ModelError(
+                f"{folder}: model and processor must caption a grey picture, got {reason!r}; "
+                "save the processor that belongs to the model"
             )
-        return attempts

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from curate.captioners.instructions import Template
 from curate.core.errors import ModelError
@@ -93,7 +93,7 @@ def read_model_type(folder: Path) -> str:
         raise ModelError(
             f"{file}: must be a JSON object, got {type(config).__name__}; fetch the model again"
         )
-    return str(config.get("model_type", ""))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return str(cast("dict[str, Any]", config).get("model_type", ""))
 
 
 def check_templates(model_type: str, templates: Sequence[Template]) -> None:

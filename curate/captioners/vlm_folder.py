@@ -61,10 +61,11 @@ def load_vlm(folder: Path) -> LoadedVlm:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    auto: Any = AutoModelForImageTextToText
     try:
         processor = AutoProcessor.from_pretrained(folder, **local)
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, use_safetensors=True, dtype=dtype, **local
+        model, found = auto.from_pretrained(
+            folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -72,6 +73,11 @@ def load_vlm(folder: Path) -> LoadedVlm:
             f"{folder}: must load as a transformers image-text-to-text model, got {reason!r}; "
             "give the folder that save_pretrained of model and processor wrote"
         ) from error
+    if found["missing_keys"]:
+        raise ModelError(
+            f"{folder}: must hold every weight of a {model.config.model_type!r} model, got no "
+            f"{min(found['missing_keys'])}; fetch the model again"
+        )
     family = find_family(model.config.model_type)
     _check_processor(folder, family, processor, model.config.model_type)
     generation, end_tokens = _plan_generation(model, processor)

@@ -38,6 +38,6 @@ def test_file_names_become_words_unless_a_camera_wrote_them(url: str, text: str)
 
 def test_file_name_is_used_only_without_alt_text() -> None:
     url = "https://example.org/a-blue-square.png"
-    assert caption_from_metadata("a red circle", url).text == "a red circle"
-    assert caption_from_metadata(" ", url).text == "a blue square"
-    assert caption_from_metadata("", "IMG_1.jpg").status == "empty"
+    assert caption_from_metadata("a red circle", url).text_raw == "a red circle"
+    assert caption_from_metadata(" ", url).text_raw == "a blue square"
+    assert caption_from_metadata("", "IMG_1.jpg").text_raw == ""
