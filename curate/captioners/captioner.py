@@ -39,11 +39,6 @@ class CaptionRequest:
     draft: str = ""
     seed: int = 0
 
-    @property
-    def prompt(self) -> str:
-        """Give the instruction with the alt text and the draft that it shows."""
-        return self.template.fill(alt=self.alt, draft=self.draft)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionAttempt:

@@ -129,6 +129,24 @@ _TEMPLATES = (
         ),
         max_new_tokens=256,
     ),
+    # For a language model that sees no picture. Source of the idea: CapsFusion (Yu et al. 2024,
+    # arXiv 2310.20550): generated captions alone lose the names of the world, alt text alone the
+    # picture. That the alt text has nothing to give is the web's usual case, and is said last.
+    Template(
+        id="fused",
+        version=1,
+        text=(
+            "Two texts are about the same picture. A describes what can be seen in it, knows no "
+            "names and may err in details. B stood beside the picture on a web page: it may name "
+            "people, places, works and dates, and it may be advertising, wrong or about something "
+            "else.\n\nA: {draft}\n\nB: {alt}\n\nDescribe the picture in one paragraph. Say all "
+            "that A says. From B take the names and facts that fit what A describes, and use them "
+            "in the place of A's general words. Leave out what contradicts A, and prices, dates "
+            "of publication, file names, hashtags and calls to buy. Add nothing that neither text "
+            "says. If B has nothing to add, repeat A. Write only the paragraph."
+        ),
+        max_new_tokens=320,
+    ),
 )
 TEMPLATES: Mapping[str, Template] = {one.id: one for one in _TEMPLATES}
 

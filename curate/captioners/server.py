@@ -36,7 +36,12 @@ from curate.captioners.captioner import (
 )
 from curate.captioners.server_client import ChatClient, open_chat
 from curate.captioners.server_faults import AskFault
-from curate.captioners.server_request import SentPicture, write_body, write_picture
+from curate.captioners.server_request import (
+    SentPicture,
+    write_body,
+    write_picture,
+    write_prompt,
+)
 from curate.captioners.server_retry import RetryPolicy
 from curate.core.errors import SAMPLE_FAULTS, ModelError
 from curate.core.model_ref import ModelRef
@@ -118,9 +123,9 @@ class ServerCaptioner:
                 batch.attempts[at] = await self._answer(request, batch, chat)
                 self._failures = 0
             except SAMPLE_FAULTS as error:  # of the picture; the server was not asked
-                batch.attempts[at] = failed_attempt(error, request.prompt)
+                batch.attempts[at] = failed_attempt(error, write_prompt(request))
             except AskFault as fault:
-                batch.attempts[at] = failed_attempt(fault, request.prompt)
+                batch.attempts[at] = failed_attempt(fault, write_prompt(request))
                 self._failures += 1
                 if fault.of_server or self._failures >= MAX_FAILURES_IN_A_ROW:
                     batch.lost_to = batch.lost_to or fault
@@ -131,12 +136,13 @@ class ServerCaptioner:
         self, request: CaptionRequest, batch: _Batch, chat: ChatClient
     ) -> CaptionAttempt:
         picture = await self._picture(request.image, batch) if self._with_picture else None
-        body = write_body(request, batch.sampling, self._settings, picture)
+        prompt = write_prompt(request)
+        body = write_body(request, prompt, batch.sampling, self._settings, picture)
         start = self._clock()
         answer = await chat.ask(body, request.key, request.template.id, request.seed)
         return CaptionAttempt(
             text_raw=answer.text,
-            prompt=request.prompt,
+            prompt=prompt,
             finish_reason=answer.finish_reason,
             num_prompt_tokens=answer.num_prompt_tokens,
             num_visual_tokens=answer.num_visual_tokens,

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from curate.captioners.captioner import CaptionRequest, Sampling
+from curate.captioners.foreign_text import disarm
 from curate.core.image import encode_image, shrink
 from curate.models.server_settings import ServerSettings
 
@@ -41,18 +42,24 @@ def write_picture(image: Image.Image, settings: ServerSettings) -> SentPicture:
     return SentPicture(url=url, height=sent.height, width=sent.width)
 
 
+def write_prompt(request: CaptionRequest) -> str:
+    """Write the instruction, with alt text and draft disarmed; the server renders it."""
+    return request.template.fill(alt=disarm(request.alt), draft=disarm(request.draft))
+
+
 def write_body(
     request: CaptionRequest,
+    prompt: str,
     sampling: Sampling,
     settings: ServerSettings,
     picture: SentPicture | None,
 ) -> bytes:
     """Spell a request as JSON; without a picture the instruction is all of the message."""
-    content: Any = request.prompt
+    content: Any = prompt
     if picture is not None:
         content = [
             {"type": "image_url", "image_url": {"url": picture.url}},
-            {"type": "text", "text": request.prompt},
+            {"type": "text", "text": prompt},
         ]
     fields = {
         "model": settings.model,
