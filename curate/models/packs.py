@@ -31,6 +31,8 @@ ROLES = (
     "toxic_terms",
     "toxicity",
     "captioner",
+    "rewriter",
+    "verifier",
     "vae",
     "text_encoder",
 )

@@ -35,6 +35,16 @@ def test_a_pack_file_names_a_server(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(ref)) == ref and hash(ref) == hash(ref)
 
 
+def test_rewriter_and_verifier_are_roles_with_servers_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "pack.yaml").write_text(
+        f'base: toy\nrewriter: {{kind: openai_text, url: "{URL}", model: lm}}\n'
+        f'verifier: {{kind: openai, url: "{URL}", model: vlm}}\n'
+    )
+    pack = load_pack(str(tmp_path / "pack.yaml"))
+    assert pack["rewriter"].kind == "openai_text" and pack["verifier"].kind == "openai"
+    assert pack["rewriter"].digest != pack["verifier"].digest
+
+
 def test_digest_is_of_what_decides_answers_and_not_of_where_they_come_from() -> None:
     def digest(**fields: object) -> str:
         return ModelRef(kind="openai", paths=(), settings=read(**fields)).digest
