@@ -115,8 +115,8 @@ def _run(
         lessons = Lessons(samples, teacher, template, config.seed)
         record = _fit(config, captioner, ref.paths[0], lessons, samples, facts, on_step)
         LocalStore(out).write(RECORD, to_json(record).encode())
-    check_same(out, record, facts)
     shutil.rmtree(out / WORK)
+    check_same(out, record, facts)
     yield from describe_record(record)
 
 

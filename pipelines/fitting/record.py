@@ -78,7 +78,8 @@ def describe_samples(samples: FitSamples) -> str:
 def describe_record(record: Mapping[str, Any]) -> Iterator[str]:
     """Say what was trained, and how it captions held-out samples before and after."""
     yield f"trained: {record['num_trained']:,} of {record['num_params']:,} parameters"
-    for when, found in record["heldout"].items():
+    for when in ("before", "after"):
+        found = record["heldout"][when]
         yield (
             f"{when:<7}loss {found['loss']:.4f}  exact {found['exact']:.3f}  "
             f"BLEU {found['bleu']:.3f}  cut off {found['cut_off']:.3f}  "

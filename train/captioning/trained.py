@@ -61,7 +61,7 @@ def choose_layers(model: Any, config: FitConfig) -> list[str]:
     Raises:
         ConfigError: `lora.targets` names no layer.
     """
-    head = model.get_output_embeddings()
+    head = getattr(model, "text_decoder", model).get_output_embeddings()  # BLIP hides its own
     trained = [
         name
         for name, module in model.named_modules()

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForImageTextToText
 
 from curate.core.errors import ConfigError, ModelError
-from tests.captioners.tiny_vlms import SAVERS, save_llava
+from tests.captioners.tiny_vlms import SAVERS, find_head, save_llava
 from train.captioning.config import FitConfig, LoraOptions
 from train.captioning.trained import adapt, choose_layers, count_parameters, is_vision
 
@@ -35,7 +35,7 @@ def llava(tmp_path: Path) -> Any:
 
 def test_updates_lie_beside_every_linear_layer_of_the_language_part_alone(load: Load) -> None:
     model = load()
-    head = model.get_output_embeddings()
+    head = find_head(model)
     linear = {
         name
         for name, module in model.named_modules()
