@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from curate.core.errors import CurateError
+from curate.core.errors import CurateError, ModelError
 from curate.models.packs import PACKS, ModelRef, load_pack
 from pipelines.golden import describe_golden, load_for_probe
 
@@ -147,13 +147,26 @@ def _card(text: str) -> Image.Image:
 
 
 def _test_captioner(ref: ModelRef, picture: Image.Image) -> str:
+    return _ask_captioner(ref, picture, "short")
+
+
+def _test_rewriter(ref: ModelRef, picture: Image.Image) -> str:
+    return _ask_captioner(ref, picture, "fused")
+
+
+def _ask_captioner(ref: ModelRef, picture: Image.Image, style: str) -> str:
     from curate.captioners.captioner import CaptionRequest, Sampling
     from curate.captioners.instructions import find_template
     from curate.captioners.table import load_captioner
 
-    request = CaptionRequest(key="doctor", image=picture, template=find_template("short"))
+    template = find_template(style)
+    request = CaptionRequest(
+        key="doctor", image=picture, template=template, alt="Fido at home", draft="A dog on grass."
+    )
     (attempt,) = load_captioner(ref).caption([request], Sampling())
-    return repr(attempt.text_raw)
+    if attempt.finish_reason == "error":
+        raise ModelError(f"{ref.kind}: must answer {template.name}, got {attempt.text_raw}")
+    return repr(attempt.text_raw[:100])
 
 
 def _test_vae(ref: ModelRef, picture: Image.Image) -> str:
@@ -181,6 +194,8 @@ SELF_TESTS: Mapping[str, Callable[[ModelRef, Image.Image], str]] = {
     "toxic_terms": _test_toxic_terms,
     "toxicity": _test_toxicity,
     "captioner": _test_captioner,
+    "rewriter": _test_rewriter,
+    "verifier": _test_captioner,
     "vae": _test_vae,
     "text_encoder": _test_text_encoder,
 }

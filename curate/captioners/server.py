@@ -35,7 +35,7 @@ from curate.captioners.captioner import (
     failed_attempt,
 )
 from curate.captioners.server_client import ChatClient, open_chat
-from curate.captioners.server_faults import AskFault
+from curate.captioners.server_faults import ServerFault
 from curate.captioners.server_request import (
     SentPicture,
     write_body,
@@ -124,7 +124,7 @@ class ServerCaptioner:
                 self._failures = 0
             except SAMPLE_FAULTS as error:  # of the picture; the server was not asked
                 batch.attempts[at] = failed_attempt(error, write_prompt(request))
-            except AskFault as fault:
+            except ServerFault as fault:
                 batch.attempts[at] = failed_attempt(fault, write_prompt(request))
                 self._failures += 1
                 if fault.of_server or self._failures >= MAX_FAILURES_IN_A_ROW:
@@ -163,7 +163,7 @@ class ServerCaptioner:
             batch.pictures[id(image)] = asyncio.ensure_future(writing)
         return await batch.pictures[id(image)]
 
-    def _say(self, fault: AskFault) -> str:
+    def _say(self, fault: ServerFault) -> str:
         return (
             f"captioner: {self._settings.url} must answer as {self._settings.model!r}, got "
             f"{fault.said}; check that it is running, its model's name and the key, and run the "
@@ -180,7 +180,7 @@ class _Batch:
         self.queue: Iterator[tuple[int, CaptionRequest]] = enumerate(requests)
         self.pictures: dict[int, asyncio.Future[SentPicture]] = {}  # by id; `requests` holds them
         self.attempts: dict[int, CaptionAttempt] = {}
-        self.lost_to: AskFault | None = None
+        self.lost_to: ServerFault | None = None
 
     def answered(self) -> dict[int, CaptionAttempt]:
         """Give the attempts that are worth keeping when the rest is lost."""

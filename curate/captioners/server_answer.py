@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard, cast
 
-from curate.captioners.server_faults import TWICE, AskFault, excerpt
+from curate.captioners.server_faults import TWICE, ServerFault, excerpt
 
 AnswerEnd = Literal["stop", "length", "content_filter"]
 _ENDS: Mapping[str, AnswerEnd] = {
@@ -55,7 +55,7 @@ def read_answer(body: bytes) -> ServerAnswer:
     """Read the body of an answer with status 200.
 
     Raises:
-        AskFault: it is no chat completion; what was seen instead.
+        ServerFault: it is no chat completion; what was seen instead.
     """
     answer = _parse(body)
     choice = _first_choice(answer)
@@ -63,10 +63,10 @@ def read_answer(body: bytes) -> ServerAnswer:
     reason = choice.get("finish_reason")
     text = _read_text(message)
     if text is None:
-        raise AskFault(f"an answer without text (finish_reason {_show(reason)})")
+        raise ServerFault(f"an answer without text (finish_reason {_show(reason)})")
     end = _ENDS.get(reason) if isinstance(reason, str) else None
     if end is None:
-        raise AskFault(f"finish_reason {_show(reason)}, after {_show(text)}")
+        raise ServerFault(f"finish_reason {_show(reason)}, after {_show(text)}")
     usage = _mapping(answer.get("usage"))
     details = _mapping(usage.get("prompt_tokens_details"))
     return ServerAnswer(
@@ -86,9 +86,9 @@ def _parse(body: bytes) -> Mapping[str, Any]:
         answer = json.loads(body)
     except (ValueError, RecursionError) as error:
         seen = excerpt(body[:400].decode("utf-8", "replace"), 80)
-        raise AskFault(f"an answer that is no JSON: {seen!r}", max_tries=TWICE) from error
+        raise ServerFault(f"an answer that is no JSON: {seen!r}", max_tries=TWICE) from error
     if not isinstance(answer, dict):
-        raise AskFault(f"JSON that is no object: {_show(answer)}")
+        raise ServerFault(f"JSON that is no object: {_show(answer)}")
     return cast("Mapping[str, Any]", answer)
 
 
@@ -97,9 +97,9 @@ def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(choices, list):
         # Some servers report errors with status 200.
         seen = answer.get("error", sorted(answer)[:8])
-        raise AskFault(f"an answer without choices: {_show(seen)}")
+        raise ServerFault(f"an answer without choices: {_show(seen)}")
     if not choices:
-        raise AskFault("an answer with no choice in it")
+        raise ServerFault("an answer with no choice in it")
     return _mapping(cast("list[Any]", choices)[0])
 
 

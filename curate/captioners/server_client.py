@@ -17,7 +17,7 @@ import aiohttp
 from curate.captioners.server_answer import ServerAnswer, read_answer
 from curate.captioners.server_faults import (
     TRANSPORT_FAULTS,
-    AskFault,
+    ServerFault,
     excerpt,
     fault_of_status,
     fault_of_transport,
@@ -63,14 +63,14 @@ class ChatClient:
             names: of the request, for its waits.
 
         Raises:
-            AskFault: the last try's.
+            ServerFault: the last try's.
         """
         tries = 0
         while True:
             tries += 1
             try:
                 return await self._try(body)
-            except AskFault as fault:
+            except ServerFault as fault:
                 if tries >= min(fault.max_tries, self._settings.max_tries):
                     raise
                 wait_s = self._policy.wait_s(tries, fault.retry_after_s, *names)
@@ -93,18 +93,18 @@ class ChatClient:
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":  # none was allowed, and a small one can hold gigabytes
-            raise AskFault(f"an answer in Content-Encoding {excerpt(encoding, 20)!r}")
+            raise ServerFault(f"an answer in Content-Encoding {excerpt(encoding, 20)!r}")
         body = bytearray()
         async for piece in response.content.iter_any():
             body += piece
             if len(body) > MAX_ANSWER_BYTES:
-                raise AskFault(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+                raise ServerFault(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
         return bytes(body)
 
     def _understand(self, body: bytes) -> ServerAnswer:
         try:
             return read_answer(body)
-        except AskFault:
+        except ServerFault:
             return read_answer(self._without_key(body))  # fails again, with nothing to hide
 
     def _without_key(self, body: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """Name the ways in which asking a chat server fails: of one request or of all, and whether again.
 
-status, transport error or answer -> AskFault: what was seen, how often it is worth trying
+status, transport error or answer -> ServerFault: what was seen, how often it is worth trying
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TRIED_AGAIN = frozenset((408, 409, 425))  # as the openai client has it, with a
 _MAX_SAID = 200  # characters of an error page that are kept; chosen by us
 
 
-class AskFault(Exception):
+class ServerFault(Exception):
     """Say how a try failed.
 
     Args:
@@ -55,7 +55,7 @@ class AskFault(Exception):
         self.retry_after_s = retry_after_s
 
 
-def fault_of_status(status: int, headers: Mapping[str, str], body: bytes) -> AskFault:
+def fault_of_status(status: int, headers: Mapping[str, str], body: bytes) -> ServerFault:
     """Name an answer that is not 200.
 
     Args:
@@ -65,12 +65,12 @@ def fault_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Ask
     """
     if 300 <= status < 400:
         said = f"HTTP {status}, a redirect, which is not followed"
-        return AskFault(said, of_server=True)
+        return ServerFault(said, of_server=True)
     message = excerpt(_read_message(body))
     said = f"HTTP {status}: {message}" if message else f"HTTP {status}"
     is_busy = status in _BUSY
     is_tried_again = is_busy or status >= 500 or status in _TRIED_AGAIN
-    return AskFault(
+    return ServerFault(
         said,
         max_tries=ALWAYS if is_tried_again else 1,
         of_server=is_busy or status in _OF_SERVER,
@@ -78,22 +78,22 @@ def fault_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Ask
     )
 
 
-def fault_of_transport(error: Exception, timeout_s: float) -> AskFault:
+def fault_of_transport(error: Exception, timeout_s: float) -> ServerFault:
     """Name a failure of the network; see `TRANSPORT_FAULTS`."""
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return AskFault("no trusted TLS connection", of_server=True)
+            return ServerFault("no trusted TLS connection", of_server=True)
         case aiohttp.ClientConnectorError(os_error=cause):
             said = f"no connection ({cause.strerror or type(cause).__name__})"
-            return AskFault(said, max_tries=ALWAYS, of_server=True)
+            return ServerFault(said, max_tries=ALWAYS, of_server=True)
         case TimeoutError():
-            return AskFault(f"no whole answer within {timeout_s:g} s", max_tries=TWICE)
+            return ServerFault(f"no whole answer within {timeout_s:g} s", max_tries=TWICE)
         case aiohttp.ClientPayloadError():
-            return AskFault("half an answer", max_tries=ALWAYS)
+            return ServerFault("half an answer", max_tries=ALWAYS)
         case aiohttp.ClientResponseError() | http_exceptions.HttpProcessingError():
-            return AskFault("no proper HTTP", max_tries=TWICE)
+            return ServerFault("no proper HTTP", max_tries=TWICE)
         case _:
-            return AskFault("connection closed without an answer", max_tries=ALWAYS)
+            return ServerFault("connection closed without an answer", max_tries=ALWAYS)
 
 
 TRANSPORT_FAULTS = (

@@ -359,7 +359,7 @@ def test_one_bad_request_among_good_ones_is_one_bad_attempt() -> None:
     assert [attempt.finish_reason for attempt in attempts] == [
         "stop", "stop", "error", "stop", "stop"
     ]  # fmt: skip
-    assert attempts[2].text_raw == "AskFault: HTTP 400: too long"
+    assert attempts[2].text_raw == "ServerFault: HTTP 400: too long"
     assert attempts[2].prompt == "Of number 2:"
 
 

@@ -95,7 +95,9 @@ def test_a_fault_of_one_request_is_an_attempt_that_says_what_was_seen(name: str)
     with serve_chat(lambda _: reply) as stub:
         [attempt] = caption(stub, ask_for(1), waits, max_tries=TRIES)
     assert attempt.finish_reason == "error"
-    assert attempt.text_raw.startswith(f"AskFault: {said}" if said[0] != "w" else "AskFault: an")
+    assert attempt.text_raw.startswith(
+        f"ServerFault: {said}" if said[0] != "w" else "ServerFault: an"
+    )
     assert said in attempt.text_raw
     assert attempt.text_raw.isprintable() and len(attempt.text_raw) <= 300
     assert len(stub.asked) == tries
@@ -107,7 +109,7 @@ def test_an_answer_without_end_is_given_up(then: str) -> None:
     reply = Reply(body=b"", length=10**6, then=then)
     with serve_chat(lambda _: reply) as stub:
         [attempt] = caption(stub, ask_for(1), timeout_s=0.1, max_tries=TRIES)
-    assert attempt.text_raw == "AskFault: no whole answer within 0.1 s"
+    assert attempt.text_raw == "ServerFault: no whole answer within 0.1 s"
     assert len(stub.asked) == 2
 
 
