@@ -1,5 +1,8 @@
 """Deal all samples to output shards: one bucket per shard, in the order of the samples' draws.
 
+Samples that are at home in a bucket and copies of samples from a smaller resolution never share a
+shard, so that encode writes captions for whole shards or for none.
+
     samples in the order of (draw, key), all shards merged -> rank within each of its buckets
     rank // shard_size -> which of the bucket's shards; rank % shard_size -> which row
 
@@ -37,28 +40,33 @@ _COPIED = (
 )  # fmt: skip
 PLAN_SCHEMA = pa.schema([*(SIZES_SCHEMA.field(name) for name in _COPIED), *_DEALT])
 
-Place = tuple[int, str]
-"""A resolution and a bucket's name: what the samples of a shard have in common."""
+Place = tuple[int, str, bool]
+"""What the samples of a shard have in common: resolution, bucket's name, whether at home."""
 
 
 def list_places(geometry: Geometry) -> list[Place]:
-    """List resolutions and buckets in the order of their shards: small pictures first."""
+    """List resolutions and buckets in the order of their shards: small pictures first.
+
+    Each bucket has two: the home at 2 n, that of copies at 2 n + 1.
+    """
     return [
-        (side, bucket.name)
+        (side, bucket.name, is_home)
         for side in geometry.resolutions
         for bucket in list_buckets(geometry, side)
+        for is_home in (True, False)
     ]
 
 
 def count_places(tables: Iterable[pa.Table], geometry: Geometry) -> Counter[Place]:
-    """Count the samples of every bucket in tables with the column `buckets`."""
+    """Count the samples of every place in tables with the column `buckets`."""
+    places = list_places(geometry)
     counts: Counter[Place] = Counter()
     for table in tables:
-        names = _bucket_names(table, len(geometry.resolutions))
-        for column, side in enumerate(geometry.resolutions):
-            for entry in pc.value_counts(names.take(_column(names, column, geometry))).to_pylist():
-                if entry["values"]:
-                    counts[side, entry["values"]] += entry["counts"]
+        numbers = _number_places(table, places, geometry)
+        for number, count in zip(
+            *np.unique(numbers[numbers >= 0], return_counts=True), strict=True
+        ):
+            counts[places[int(number)]] += int(count)
     return counts
 
 
@@ -72,7 +80,7 @@ def deal(
 
     Args:
         pieces: rows of SIZES_SCHEMA, all placed somewhere, in the order of draw and key.
-        counts: how many samples each bucket will have.
+        counts: how many samples each place will have.
         geometry: of the sizes.
         shard_size: samples of a shard, at most.
 
@@ -109,7 +117,7 @@ class _Dealer:
 
     def deal(self, piece: pa.Table, geometry: Geometry) -> Iterator[tuple[int, pa.Table]]:
         """Yield (place, rows of PLAN_SCHEMA) for each resolution and bucket of a piece."""
-        numbers = self._number(piece, geometry)  # [N, R], -1 for none
+        numbers = _number_places(piece, self._places, geometry)  # [N, R], -1 for none
         ranks = np.stack([self._rank(column) for column in numbers.T], axis=1)
         shards = self._first_shard[numbers] + ranks // self._shard_size
         rows = ranks % self._shard_size
@@ -120,7 +128,7 @@ class _Dealer:
             for number, chosen in _group(numbers[:, column]):
                 # Copied, not sliced: a row that waits must not hold its whole piece in memory.
                 part = piece.select(_COPIED).take(pa.array(chosen))
-                side, bucket = self._places[number]
+                side, bucket, _ = self._places[number]
                 dealt = [
                     pa.array(self._names[shards[chosen, column]], pa.string()),
                     pa.repeat(pa.scalar(bucket), len(chosen)),
@@ -130,18 +138,6 @@ class _Dealer:
                 ]
                 yield number, pa.table([*part.columns, *dealt], schema=PLAN_SCHEMA)
 
-    def _number(self, piece: pa.Table, geometry: Geometry) -> NDArray[np.int64]:
-        sides = len(geometry.resolutions)
-        names = _bucket_names(piece, sides)
-        numbers = np.full((len(piece), sides), -1, np.int64)
-        for column, side in enumerate(geometry.resolutions):
-            known = [place for place, (s, _) in enumerate(self._places) if s == side]
-            value_set = pa.array([self._places[place][1] for place in known], pa.string())
-            found = pc.index_in(names.take(_column(names, column, geometry)), value_set=value_set)
-            found = found.fill_null(-1).to_numpy(zero_copy_only=False)
-            numbers[:, column] = np.where(found >= 0, found + known[0], -1)
-        return numbers
-
     def _rank(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Count each sample's predecessors in its bucket; -1 has none."""
         ranks = np.zeros(len(numbers), np.int64)
@@ -149,6 +145,23 @@ class _Dealer:
             ranks[chosen] = self._dealt[number] + np.arange(len(chosen))
             self._dealt[number] += len(chosen)
         return ranks
+
+
+def _number_places(
+    piece: pa.Table, places: Sequence[Place], geometry: Geometry
+) -> NDArray[np.int64]:
+    """Give each row's places in `places`, one for each resolution: [N, R], -1 for none."""
+    sides = len(geometry.resolutions)
+    names = _bucket_names(piece, sides)
+    numbers = np.full((len(piece), sides), -1, np.int64)
+    for column, side in enumerate(geometry.resolutions):
+        homes = [n for n, place in enumerate(places) if place[0] == side and place[2]]
+        value_set = pa.array([places[n][1] for n in homes], pa.string())
+        found = pc.index_in(names.take(_column(names, column, geometry)), value_set=value_set)
+        found = found.fill_null(-1).to_numpy(zero_copy_only=False)
+        is_copy = (numbers[:, :column] >= 0).any(axis=1)
+        numbers[:, column] = np.where(found >= 0, homes[0] + 2 * found + is_copy, -1)
+    return numbers
 
 
 def _bucket_names(table: pa.Table, num: int) -> pa.Array:
