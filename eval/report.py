@@ -29,6 +29,7 @@ from eval.curation import choose_clusters, choose_failing, choose_kept, list_mea
 from eval.funnel import measure_funnel
 from eval.gallery import MAX_UNSAFE, open_gallery
 from eval.picture_choice import PictureChoice
+from eval.report_buckets import measure_buckets
 from eval.report_contamination import choose_copies, measure_contamination, view_copies
 from eval.report_curation import (
     choose_captions,
@@ -104,6 +105,7 @@ class ReportContext:
         meanings: status -> what it means, of each failure at ingest.
         truth: measurements against a known truth; those of results.json when empty.
         quarantined: "stage/shard" -> why it was given up; their samples are in no number.
+        batch_size: of the training that the buckets are meant for.
     """
 
     pipeline: str
@@ -113,6 +115,7 @@ class ReportContext:
     meanings: Mapping[str, Meaning] = field(default_factory=dict[str, Meaning])
     truth: Sequence[TruthRow] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict[str, str])
+    batch_size: int = 1
 
     @property
     def config_digest(self) -> str:
@@ -140,7 +143,7 @@ class ReportStage(Stage[ReportConfig]):
     """
 
     name: ClassVar[str] = "report"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def __init__(
@@ -207,6 +210,7 @@ class ReportStage(Stage[ReportConfig]):
             "matching": measure_matching(inputs.get("annotate")),
             "contamination": measure_contamination(inputs.get("decontaminate")),
             "bounds": describe_bounds(inputs.get("dedup")),
+            "buckets": measure_buckets(inputs.get("bucket"), context.batch_size),
             "losses": view_losses(inputs.get("train")),
             "numbers": view_numbers(results.numbers if results else ()),
             "truth": context.truth or (results.truth if results else ()),

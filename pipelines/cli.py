@@ -28,6 +28,7 @@ curate VERB [key=value ...]
                                                 a run that is going on, with its time left
   show    out=DIR stage=S [key=K] [reason=R] [limit=N]    rows, captions, paths of thumbnails
   show    out=DIR cluster=KEY [limit=N]         a keeper, its duplicates and why; a contact sheet
+  show    out=DIR stage=bucket batch=N          how buckets fill batches of N; what cropping cost
   why     KEY out=DIR                           one sample's whole story
   verify  out=DIR [--repair]                    digests of every file; names damaged members
   takedown keys=FILE | urls=FILE | hashes=FILE [out=DIR]   take samples out, here and downstream

@@ -131,7 +131,7 @@ def open_stage(out: Store, stage: str) -> ShardSet:
 
 
 def _find_rows(shard_set: ShardSet, key: str, reason: str) -> Iterator[dict[str, Any]]:
-    for shard, table in shard_set.tables():
+    for shard, table in _tables_of(shard_set):
         for row in table.to_pylist():
             if key and row["key"] != key:
                 continue
@@ -192,13 +192,26 @@ def _rows_of(out: Store, stage: str, key: str) -> Iterator[tuple[str, dict[str, 
     from curate.core.shard import ShardSet
 
     shard_set = ShardSet(out.child(stage))
-    for shard in shard_set.shards():
-        if not shard_set.has_table(shard):
-            continue
-        table = shard_set.table(shard)
+    for shard, table in _tables_of(shard_set):
         if "key" in table.column_names:
             for row in table.filter(ds.field("key") == key).to_pylist():
                 yield shard, row, shard_set.marker(shard)
+
+
+def _tables_of(shard_set: ShardSet) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the side tables of a stage; of bucket also the samples that no bucket took."""
+    import pyarrow.dataset as ds
+
+    from curate.core.manifest import finished_shards
+    from curate.core.schema import OK
+    from curate.stages.bucketing.sizes import SIZES
+
+    for shard in shard_set.shards():
+        if shard_set.has_table(shard):
+            yield shard, shard_set.table(shard)
+    for name in finished_shards(shard_set.store):
+        if name.startswith(SIZES):
+            yield name, shard_set.table(name).filter(ds.field("status") != OK)
 
 
 def _tell_row(row: Mapping[str, Any], marker: Any) -> list[str]:

@@ -43,6 +43,7 @@ def build_report(
             for stage, shards in inputs.items()
             for shard, item in find_quarantined(shards.store).items()
         },
+        batch_size=config.train.batch_size,
     )
     return ReportStage(
         config.report,

@@ -29,15 +29,17 @@ def status(arguments: Sequence[str]) -> int:
 
 
 def show(arguments: Sequence[str]) -> int:
-    """Print rows of a stage, or a cluster of duplicates."""
+    """Print rows of a stage, a cluster of duplicates, or how buckets fill batches."""
     from pipelines.inspect import show_rows
 
-    defaults = {"out": "out", "stage": "", "key": "", "reason": "", "cluster": "", "limit": "10"}
-    options = read_options(arguments, defaults)
+    defaults = {"out": "out", "stage": "", "key": "", "reason": "", "cluster": "", "batch": ""}
+    options = read_options(arguments, {**defaults, "limit": "10"})
     if not options["limit"].isdigit() or int(options["limit"]) < 1:
         raise ConfigError(
             f"limit: must be a whole number >= 1, got {options['limit']!r}; set limit=N"
         )
+    if options["batch"]:
+        return _show_batches(options)
     if options["cluster"]:
         return _show_cluster(options)
     rows = show_rows(
@@ -52,6 +54,32 @@ def show(arguments: Sequence[str]) -> int:
         for name, value in row.items():
             if value not in (None, "", []):
                 print(f"  {name}: {shorten(value)}")
+    return EXIT_OK
+
+
+def _show_batches(options: Mapping[str, str]) -> int:
+    """Print how the buckets of a run fill batches of a size."""
+    from eval.report_buckets import describe_buckets, measure_buckets
+    from pipelines.inspect import open_stage
+
+    if not options["batch"].isdigit() or int(options["batch"]) < 1:
+        raise ConfigError(
+            f"batch: must be a whole number >= 1, got {options['batch']!r}; set batch=N"
+        )
+    if options["stage"] not in ("", "bucket"):
+        raise ConfigError(
+            f"batch: belongs to stage=bucket, got stage={options['stage']}; leave one out"
+        )
+    bucketed = open_stage(open_store(options["out"]), "bucket")
+    tables = measure_buckets(bucketed, int(options["batch"]))
+    print_table(describe_buckets(tables))
+    for table in tables:
+        fill = table.fill
+        print(
+            f"resolution {table.resolution}: {fill.num:,} samples, {fill.batches:,.1f} batches an "
+            f"epoch; DropLast would lose {fill.lost_frac:.1%} and never see {len(fill.small)} of "
+            f"{len(fill.buckets)} buckets"
+        )
     return EXIT_OK
 
 

@@ -37,10 +37,15 @@ JUDGE_SCHEMA = pa.schema(
 )
 
 TEXTS = {
-    "arabic": "\u0642\u0637\u0629 \u0639\u0644\u0649 \u0627\u0644\u0623\u0631\u064a\u0643\u0629", "chinese": "\u6c99\u53d1\u4e0a\u7684\u732b", "emoji": "a cat \U0001f408\u200d\u2b1b sits",
-    "quotes": 'a "cat"\\ on\na\tsofa', "separators": "one two\x00three", "empty": "",
-    "long": "x " * 50_000, "combining": "cafe\u0301",
-}  # fmt: skip
+    "arabic": "\u0642\u0637\u0629 \u0639\u0644\u0649",
+    "chinese": "\u6c99\u53d1\u4e0a\u7684\u732b",
+    "emoji": "a cat \U0001f408\u200d\u2b1b sits",
+    "quotes": 'a "cat"\\ on\na\tsofa',
+    "separators": "one\u2028two\x00three",
+    "combining": "cafe\u0301",
+    "empty": "",
+    "long": "x " * 50_000,
+}
 """Captions as they come: any script, empty, and of 100,000 characters."""
 
 
@@ -111,6 +116,16 @@ def run_bucket(
     stage = BucketStage(BucketConfig(**config), inputs, {}, 0, own=own)
     output = Output(store=LocalStore(folder))
     return own, run_stage(stage, output, executor or InlineExecutor(), Silent())
+
+
+def make_bucket_run(out: Path) -> Path:
+    """Run bucket at two resolutions on eight pictures, in a folder as `curate run` leaves it."""
+    sizes = [(64, 64), (70, 64), (64, 100), (90, 130), (32, 32), (64, 640), (140, 150), (48, 70)]
+    inputs = make_inputs(out, [[Sample(name=f"s{n}", size=size) for n, size in enumerate(sizes)]])
+    run_bucket(inputs, out / "bucket", resolutions=[64, 128], max_upscale=1.4, shard_size=2)
+    stages = ["ingest", "dedup", "bucket"]
+    (out / "run.json").write_text(json.dumps({"pipeline": "base", "stages": stages}))
+    return out
 
 
 def read_rows(bucketed: ShardSet) -> list[dict[str, Any]]:
