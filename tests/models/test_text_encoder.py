@@ -8,9 +8,10 @@ import pytest
 from curate.core.errors import ModelError
 from curate.core.seed import make_rng
 from curate.models.open_clip_folder import load_open_clip
+from curate.models.open_clip_text import OpenClipTextEncoder
 from curate.models.packs import ModelRef, load_pack
 from curate.models.text_embedding import TextEncoder
-from curate.models.text_encoder import OpenClipTextEncoder, load_text_encoder
+from curate.models.text_encoder import load_text_encoder
 from pipelines.toyweb.scene import COLORS, SHAPES, SIZES, describe, random_scene
 
 
@@ -78,3 +79,38 @@ def test_hidden_layer_knows_what_came_before() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ModelError, match="kind must be one of open_clip"):
         load_text_encoder(ModelRef(kind="nothing", paths=()))
+
+
+def _with_own_tokenizer() -> OpenClipTextEncoder:
+    """A tiny CLIP of open_clip with the tokenizer that most of its models have."""
+    import open_clip
+    from open_clip.tokenizer import SimpleTokenizer
+
+    from curate.models.open_clip_folder import OpenClip
+
+    vision = {"image_size": 8, "patch_size": 8, "width": 8, "layers": 1, "head_width": 8}
+    text = {"width": 8, "heads": 1, "layers": 1, "context_length": 77, "vocab_size": 49408}
+    network = open_clip.CLIP(embed_dim=8, vision_cfg=vision, text_cfg=text)
+    tokenizer = SimpleTokenizer()
+    return OpenClipTextEncoder(
+        OpenClip(network=network, preprocess=lambda image: image, tokenizer=tokenizer), "tiny"
+    )
+
+
+def test_a_text_without_spaces_takes_seconds_and_keeps_its_first_tokens() -> None:
+    encoder = _with_own_tokenizer()
+    rng = make_rng(0, "letters")
+    letters = "".join(chr(97 + int(letter)) for letter in rng.integers(0, 26, 20_000))
+    (found,) = encoder.tokenize([letters])
+    wanted = encoder._tokenizer([letters[:3000]])[0]
+    np.testing.assert_array_equal(found.ids, wanted)
+    whole = len(encoder._tokenizer.encode(letters[:3000])) / 3000 * 20_000
+    assert found.num_truncated == pytest.approx(whole, rel=0.05)
+
+
+def test_the_end_mark_is_kept_where_a_caption_is_cut() -> None:
+    encoder = _with_own_tokenizer()
+    short, long = encoder.tokenize(["a cat", "cat " * 200])
+    assert (short.num_truncated, long.num_truncated) == (0, 125)
+    assert short.ids[-1] == long.ids[-1] == 49407
+    assert (len(short.ids), len(long.ids)) == (4, 77)
