@@ -38,6 +38,7 @@ from curate.captioners.vlm_prompts import write_prompt
 from curate.core.ahead import map_ahead
 from curate.core.errors import SAMPLE_FAULTS, ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.hub import HubModel
 
 
 class VlmCaptioner:
@@ -56,9 +57,11 @@ class VlmCaptioner:
         self.limits = limits or BatchLimits()
         self.vlm = load_vlm(folder)
         self.image_options = vlm_inputs.bound_pictures(self.vlm, self.limits.max_pixels)
+        hub = ref.settings if isinstance(ref.settings, HubModel) else None
         self._provenance = Provenance(
             backend="transformers",
-            model=f"{self.vlm.model_type}/{folder.name}",
+            model=hub.name if hub else f"{self.vlm.model_type}/{folder.name}",
+            revision=hub.commit if hub else "",
             model_digest=digest_folder(folder, of_weights=True),
             processor_digest=digest_folder(folder, of_weights=False),
             dtype=str(self.vlm.model.dtype).removeprefix("torch."),
@@ -68,7 +71,7 @@ class VlmCaptioner:
 
     @property
     def provenance(self) -> Provenance:
-        """Name model type and folder, e.g. "idefics3/captioner", and digest its files."""
+        """Name the model as the hub does, or by type and folder, e.g. "idefics3/captioner"."""
         return self._provenance
 
     def caption(

@@ -5,9 +5,11 @@
     clip_l14: {kind: open_clip, paths: [ViT-L-14]}
     aesthetic: {kind: linear_head, paths: [heads/aesthetic.safetensors]}
     captioner: {kind: openai, url: "http://127.0.0.1:8000/v1", model: Qwen/Qwen3-VL-8B-Instruct}
+    rewriter: {kind: lm, hub: Qwen/Qwen3-4B, revision: COMMIT}
 
-Paths are relative to the file. Nothing is loaded here; that a file is no pickle is checked by its
-name, that it fits is checked by its loader.
+Paths are relative to the file; a model of the hub is taken from the cache, or downloaded (hub.py).
+Nothing is loaded here; that a file is no pickle is checked by its name, that it fits is checked by
+its loader.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import yaml
 
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.hub import find_hub_model
 from curate.models.server_settings import SERVER_KINDS, read_server_settings
 
 BASE = "base"
@@ -93,6 +96,8 @@ def _read_entry(path: Path, role: str, entry: Any) -> ModelRef:
     if fields.get("kind") in SERVER_KINDS:
         settings = read_server_settings(fields, f"{path}: {role}")
         return ModelRef(kind=str(fields["kind"]), paths=(), settings=settings)
+    if "hub" in fields:
+        return _read_hub_entry(path, role, fields)
     names = fields.get("paths", [])
     texts = [names] if isinstance(names, str) else names
     is_list = isinstance(texts, list) and all(
@@ -109,3 +114,13 @@ def _read_entry(path: Path, role: str, entry: Any) -> ModelRef:
         if fields["kind"] not in _OWN_FORMATS:
             refuse_pickle(found, f"{path}: {role}")
     return ModelRef(kind=str(fields["kind"]), paths=paths)
+
+
+def _read_hub_entry(path: Path, role: str, fields: Mapping[str, Any]) -> ModelRef:
+    is_text = all(isinstance(value, str) for value in fields.values())
+    if set(fields) != {"kind", "hub", "revision"} or not is_text:
+        raise ModelError(
+            f"{path}: {role} must be {{kind: NAME, hub: ORGANISATION/MODEL, revision: COMMIT}}, "
+            f"got {dict(fields)!r}; fix it (a commit of digits alone needs quotes)"
+        )
+    return find_hub_model(fields["kind"], fields["hub"], fields["revision"], f"{path}: {role}")

@@ -14,6 +14,7 @@ from curate.captioners.vlm import VlmCaptioner
 from curate.captioners.vlm_folder import digest_folder
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.hub import HubModel
 from tests.captioners.tiny_vlms import save_llava
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -143,3 +144,12 @@ def test_digests_change_with_their_own_files_only(tmp_path: Path, whole: Path) -
     damage_weights(heavier)
     assert digests(heavier)[0] != weights
     assert digests(heavier)[1] == processor
+
+
+def test_a_model_of_the_hub_is_named_by_name_and_commit(whole: Path) -> None:
+    hub = HubModel(name="acme/llava", commit="0" * 40)
+    ref = ModelRef(kind="vlm", paths=(whole,), settings=hub)
+    found, local = (VlmCaptioner(r).provenance for r in (ref, ModelRef(kind="vlm", paths=(whole,))))
+    assert (found.model, found.revision) == ("acme/llava", "0" * 40)
+    assert (local.model, local.revision) == (f"llava/{whole.name}", "")
+    assert found.model_digest == local.model_digest
