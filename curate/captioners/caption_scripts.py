@@ -30,10 +30,13 @@ _SCRIPTS = (
     r"[\p{Bengali}\p{Tamil}\p{Telugu}\p{Gujarati}\p{Gurmukhi}\p{Kannada}\p{Malayalam}]+",
 )
 _LATIN = 0  # its place in `_SCRIPTS`
-# What a caption reads off a sign stands in quotes, in whatever script the sign has.
+# What a caption reads off a sign stands in quotes, or behind a word that says so, in whatever script
+# the sign has.
 _QUOTED = (
     r"\"[^\"]*\"|\x{201c}[^\x{201d}]*\x{201d}|\x{00ab}[^\x{00bb}]*\x{00bb}"
     r"|\x{300c}[^\x{300d}]*\x{300d}|\x{2018}[^\x{2019}]*\x{2019}|'[^']+'|\([^()]*\)"
+    r"|(?i:\b(?:reads?|reading|says?|saying|written|labell?ed|spelling|words?|text|characters|titled|"
+    r"named|called)):?\s+[^\x00-\x7f]+(?:\s+[^\x00-\x7f]+)*"
 )
 _BROKEN = "\ufffd"  # what decoders put in place of bytes that are no text
 

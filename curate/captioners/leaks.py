@@ -29,7 +29,7 @@ _TOKENS = (
 # so those that are not all capitals count at the start of a text, a line or a sentence only.
 _ROLES = (
     r"\b(?:USER|ASSISTANT|SYSTEM|HUMAN):",
-    r"(?m:(?:^|[.!?]\s+|\s\s)\W{0,3}(?:User|Assistant|Human|System|AI|Bot|Model|Question)\s?:\s)",
+    r"(?m:(?:^|[.!?]\s+|\s\s)\W{0,3}(?:User|Assistant|System)\s?:\s)",
     r"#{2,4}\s?(?:Instruction|Response|Input|Output|Human|Assistant|User|System)\b",
     r"(?m:^(?:user|assistant|system|model)\s*$)",
 )

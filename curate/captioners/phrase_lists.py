@@ -1,8 +1,9 @@
 """Read the lists of phrases that rules on captions look for, in the languages that they have.
 
 `phrases/*.txt`: UTF-8, one line for each expression: a language, a tab, an expression of RE2. They
-are data and not code because most languages are not written in ASCII. RE2 takes time linear in the
-text for every expression, which Python's `re` does not.
+are data and not code because most languages are not written in ASCII. A line whose language is a
+name between "%" gives its expression that name, for later lines. RE2 takes time linear in the text
+for every expression, which Python's `re` does not.
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ def read_phrases(name: str) -> dict[str, list[str]]:
         name: of the file in `phrases/`, without ".txt".
     """
     found: dict[str, list[str]] = {}
+    parts: dict[str, str] = {}
     for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            language, _, expression = line.partition("\t")
+        language, tab, expression = line.partition("\t")
+        if line.startswith("#") or not tab:
+            continue
+        for part, meant in parts.items():
+            expression = expression.replace(part, meant)
+        if language.startswith("%"):
+            parts[language] = expression
+        else:
             found.setdefault(language, []).append(expression.replace("'", _APOSTROPHE))
     return found
 
