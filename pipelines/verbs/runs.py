@@ -18,10 +18,13 @@ _MOST_REASONS = 8
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the chosen stages of a pipeline."""
+    """Run the chosen stages of a pipeline, or probe a captioner."""
     from pipelines.request import parse_request
 
-    return run_aloud(parse_request(arguments))
+    request = parse_request(arguments)
+    if request.config.recaption.probe:
+        return probe_aloud(request)
+    return run_aloud(request)
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -100,6 +103,28 @@ def takedown(arguments: Sequence[str]) -> int:
     if found.learnt:
         print(f"left as they are, made from the samples: {', '.join(found.learnt)}")
     return code
+
+
+def probe_aloud(request: Request) -> int:
+    """Try the captioner on a few pictures and say what all of them would take."""
+    from pipelines.probe import check_probe, probe
+    from pipelines.probe_report import count_processes, describe_probe, reckon
+
+    def tell(done: int, wanted: int, seconds: float) -> None:
+        print(f"recaption: {done:,} of {wanted:,} pictures, {seconds:.0f} s", file=sys.stderr)
+
+    check_probe(request)
+    found = probe(request, tell)
+    config, processes = request.config.recaption, count_processes(request.config.engine)
+    cost = reckon(
+        found,
+        num_pictures=config.probe_images,
+        num_processes=processes,
+        gpu_price=config.gpu_price,
+    )
+    for line in describe_probe(found, cost, processes):
+        print(line)
+    return EXIT_OK
 
 
 def run_aloud(request: Request, prepare: Callable[[], None] | None = None) -> int:
