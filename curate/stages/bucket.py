@@ -6,7 +6,7 @@
 
 One bucket per shard; samples are shuffled once, globally, by a draw that belongs to their key. The
 merge streams: its memory is 4096 rows of 150 bytes for each of at most 256 shards at a time, and
-one output shard for each bucket. `_plan` has one row group per output shard, so a task reads its
+two output shards for each bucket. `_plan` has one row group per output shard, so a task reads its
 own rows only.
 """
 
@@ -129,9 +129,9 @@ class BucketStage(Stage[BucketConfig]):
         with ShardWriter(place.out, task.shard, BUCKET_SCHEMA, with_tar=True) as writer:
             for row in rows:
                 writer.write(made[row[KEY]].row, made[row[KEY]].members)
-        homes = sum(row["home_shard"] == task.shard for row in rows)
-        counts = Counter({"in": homes, "kept": homes, "copies": len(rows) - homes})
-        return +counts
+        if rows[0]["home_shard"] != task.shard:
+            return Counter({"copies": len(rows)})
+        return Counter({"in": len(rows), "kept": len(rows)})
 
 
 def _good(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ shard, so that encode writes captions for whole shards or for none.
     rank // shard_size -> which of the bucket's shards; rank % shard_size -> which row
 
 One pass knows a sample's shards at all resolutions, and so its home: the row of the smallest.
-Memory is one unfinished shard for each bucket, besides what the merge holds.
+Memory is two unfinished shards for each bucket, besides what the merge holds.
 """
 
 from __future__ import annotations
