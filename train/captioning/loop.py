@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from curate.core.ahead import map_ahead
 from curate.core.errors import StageError
 from curate.core.seed import derive_seed
 from train.captioning.config import FitConfig
@@ -79,7 +80,7 @@ def fit(
 
     Args:
         module: what requires gradients in it is trained, in place; it is left in evaluation mode.
-        prepare: makes the lesson of some picks.
+        prepare: makes the lesson of some picks; called in another thread, one update ahead.
         keys: of the samples.
         config: the run.
         checkpoints: folder of checkpoints; survives kills.
@@ -96,15 +97,15 @@ def fit(
     if saved is not None:
         _restore(state, saved)
         logger.info("going on at %d samples", state.samples_seen)
-    order, num_steps = SampleOrder(keys, seed), config.num_steps(len(keys))
+    num_steps = config.num_steps(len(keys))
+    steps = range(state.samples_seen // config.batch_size, num_steps)
     clock = _Clock(state.samples_seen, num_steps * config.batch_size)
     module.train()
 
-    for step in range(state.samples_seen // config.batch_size, num_steps):
-        # 2. The samples of the update, in parts that fit into memory.
-        picks = order.picks(step * config.batch_size, config.batch_size)
-        size = config.micro_batch_size
-        lessons = [prepare(picks[at : at + size]) for at in range(0, len(picks), size)]
+    # 2. The samples of each update, in parts that fit into memory; the next are prepared meanwhile.
+    order = SampleOrder(keys, seed)
+    parts = map_ahead(lambda step: _prepare(order, prepare, step, config), steps, ahead=2)
+    for step, lessons in zip(steps, parts, strict=True):
         num_tokens = sum(lesson.num_tokens for lesson in lessons)
 
         # 3. Forward and backward, part by part; dropout draws by (seed, step).
@@ -149,6 +150,13 @@ def lr_factor(step: int, num_steps: int, warmup_frac: float) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
+
+
+def _prepare(order: SampleOrder, prepare: Prepare, step: int, config: FitConfig) -> list[Lesson]:
+    """Prepare the parts of an update; what is drawn follows from the step alone."""
+    picks = order.picks(step * config.batch_size, config.batch_size)
+    size = config.micro_batch_size
+    return [prepare(picks[at : at + size]) for at in range(0, len(picks), size)]
 
 
 def _start(module: torch.nn.Module, config: FitConfig) -> FitState:
