@@ -2,6 +2,7 @@
 
     FILE -> keys of ingest's rows -> and of rows that repeat them
          -> tombstones, written while the run is owned
+         -> journals of captions: their lines go, those of other samples stay
          -> ingest and the stages that are done run again: ingest copies its shards without the
             samples, every later stage redoes the shards that held them
          -> stages that are not at their end, or read one that is not, lose those shards
@@ -27,6 +28,7 @@ from curate.core.schema import KEY, is_key
 from curate.core.shard import ShardSet
 from curate.core.store import Store
 from curate.core.tombstones import FOLDER, add_tombstones
+from curate.stages.recaptioning.journal import forget
 from pipelines.inspect import read_run
 from pipelines.request import Request, reads_of, reopen_request
 from pipelines.table import LEARNT, STAGES
@@ -60,13 +62,14 @@ class Takedown:
     request: Request
 
     def bury(self) -> str:
-        """Write the tombstones, then clear the unfinished stages; no run brings the samples back.
+        """Write the tombstones, then clear journals and unfinished stages; nothing comes back.
 
         Returns:
             The name of the file of tombstones.
         """
         out = self.request.out
         name = add_tombstones(out.child(FOLDER), self.places, self.by)
+        forget(out.child("recaption"), self.keys)
         others = [stage for stage in STAGES if stage not in (*self.request.chosen, *LEARNT)]
         remove_traces(out, {shard for _, shard in self.places}, others)
         return name

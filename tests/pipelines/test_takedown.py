@@ -140,6 +140,25 @@ def test_a_stage_that_was_interrupted_keeps_nothing_of_it(folder: Path) -> None:
     assert set(rows(folder, "bucket")) == others
 
 
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_its_captions_leave_the_journal_and_others_are_not_written_again(
+    folder: Path, is_interrupted: bool
+) -> None:
+    def journal() -> list[str]:
+        files = sorted((folder / "out" / "recaption" / "journal").iterdir())
+        return [line for file in files for line in file.read_text().splitlines()]
+
+    key, before = next(iter(rows(folder, "recaption"))), journal()
+    if is_interrupted:
+        (folder / "out" / "recaption" / "stage.json").unlink()
+    take_down(folder, "keys", key)
+    assert journal() == [line for line in before if key not in line]
+    assert len(before) - len(journal()) == 2  # short and detailed
+    run_request(parse_request(arguments(folder)), Silent())
+    assert key not in rows(folder, "recaption")
+    assert journal() == [line for line in before if key not in line]
+
+
 def test_a_shard_of_an_earlier_cut_goes_too(folder: Path) -> None:
     key = next(k for k, row in rows(folder, "ingest").items() if row["row"] == 3)
     again = [text.replace("shard_size=4", "shard_size=3") for text in arguments(folder)]
