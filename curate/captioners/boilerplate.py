@@ -33,18 +33,15 @@ def clean_texts(texts: pa.Array) -> CleanTexts:
     folded = pa.array([_fold(text) for text in texts.to_pylist()], pa.string())
     bare = folded
     for _ in range(_MAX_OPENINGS):
-        following = pc.replace_substring_regex(bare, _pattern(), "")
-        if following.equals(bare):
+        stripped = pc.replace_substring_regex(bare, _pattern(), "")
+        rows = pc.indices_nonzero(pc.not_equal(stripped, bare)).to_pylist()
+        if not rows:
             break
-        bare = following
-    had_opening = pc.not_equal(bare, folded)
-    rows = pc.indices_nonzero(had_opening).to_pylist()
-    if not rows:
-        return CleanTexts(folded, had_opening)
-    cleaned: list[str] = bare.to_pylist()
-    for row in rows:
-        cleaned[row] = _begin_like(_unquote(cleaned[row].strip()), folded[row].as_py())
-    return CleanTexts(pa.array(cleaned, pa.string()), had_opening)
+        rest: list[str] = stripped.to_pylist()
+        for row in rows:
+            rest[row] = _begin_like(_unquote(rest[row].strip()), folded[row].as_py())
+        bare = pa.array(rest, pa.string())
+    return CleanTexts(bare, pc.not_equal(bare, folded))
 
 
 def clean_text(text: str) -> str:
@@ -74,4 +71,5 @@ def _unquote(text: str) -> str:
 
 def _begin_like(text: str, before: str) -> str:
     """Begin with a capital where the text did before its opening was stripped."""
-    return text[:1].upper() + text[1:] if before[:1].isupper() else text
+    first = next((letter for letter in before if letter.isalpha()), "")
+    return text[:1].upper() + text[1:] if first.isupper() else text

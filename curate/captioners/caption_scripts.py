@@ -30,8 +30,10 @@ _SCRIPTS = (
     r"[\p{Bengali}\p{Tamil}\p{Telugu}\p{Gujarati}\p{Gurmukhi}\p{Kannada}\p{Malayalam}]+",
 )
 _LATIN = 0  # its place in `_SCRIPTS`
-# What a caption reads off a sign stands in quotes, or behind a word that says so, in whatever script
-# the sign has.
+# Latin words that begin small: those with a capital are names and brands, which all scripts borrow.
+_SMALL_LATIN = r"(?:^|[^\p{Latin}'])(?:[a-z]|\p{Ll})\p{Latin}+"
+# What a caption reads off a sign stands in quotes, or behind a word that says so, in whatever
+# script the sign has.
 _QUOTED = (
     r"\"[^\"]*\"|\x{201c}[^\x{201d}]*\x{201d}|\x{00ab}[^\x{00bb}]*\x{00bb}"
     r"|\x{300c}[^\x{300d}]*\x{300d}|\x{2018}[^\x{2019}]*\x{2019}|'[^']+'|\([^()]*\)"
@@ -61,8 +63,8 @@ def measure_letters(texts: pa.Array) -> NDArray[np.float32]:
 def measure_script_mix(texts: pa.Array) -> NDArray[np.float32]:
     """Measure the share of words that are not in the text's own script: [N], float32, 0..1.
 
-    The own script is that of most words. Quotes and brackets do not count, nor do Latin words in
-    any other script: names and brands are written so everywhere.
+    The own script is that of most words. Quotes and brackets do not count, nor do Latin words with
+    a capital in any other script.
     """
     mix = np.zeros(len(texts), np.float32)
     rows = pc.indices_nonzero(pc.invert(pc.string_is_ascii(texts))).to_numpy()
@@ -73,7 +75,8 @@ def measure_script_mix(texts: pa.Array) -> NDArray[np.float32]:
     total = counts.sum(axis=1)
     own = counts.argmax(axis=1)
     strange = total - counts[np.arange(len(rows)), own]
-    strange -= np.where(own == _LATIN, 0, counts[:, _LATIN])
+    names = counts[:, _LATIN] - _count(said, _SMALL_LATIN)
+    strange -= np.where(own == _LATIN, 0, np.maximum(names, 0))
     mix[rows] = strange / np.maximum(total, 1)
     return mix
 

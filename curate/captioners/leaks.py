@@ -59,6 +59,7 @@ _LEAKS = "|".join((*_TOKENS, *_ROLES, *_TEMPLATES, *_MARKUP, *_URLS))
 
 # Chosen by us: "a photo" of a prompt may stand in any caption, five of its words in a row may not.
 _MIN_PROMPT_WORDS = 5
+_MAX_PROMPT_CHARACTERS = 200  # of a piece; chosen by us: who repeats so much repeats the prompt
 _PROMPT_BREAKS = re.compile(
     r"<[^<>]{0,60}>|\[/?INST\]|[.!?:]\s|\n|\b(?:USER|ASSISTANT|User|Assistant):"
 )
@@ -76,13 +77,12 @@ def find_leaks(raw: pa.Array) -> pa.BooleanArray:
 def split_prompt(prompt: str) -> tuple[str, ...]:
     """Cut a rendered prompt into the pieces that a caption must not repeat.
 
-    Special tokens and roles are cut out, and so are sentences of fewer than five words. Give the
-    instruction without what a sample brought to it: repeating the alt text is no leak.
+    In lower case; special tokens and roles are cut out, and sentences of fewer than five words.
+    Give the instruction without what a sample brought to it: repeating the alt text is no leak.
     """
-    pieces = (piece.strip(" \t\n.,:;!?\"'") for piece in _PROMPT_BREAKS.split(prompt))
-    return tuple(
-        dict.fromkeys(piece for piece in pieces if len(piece.split()) >= _MIN_PROMPT_WORDS)
-    )
+    pieces = (piece.strip(" \t\n.,:;!?\"'").lower() for piece in _PROMPT_BREAKS.split(prompt))
+    long = (" ".join(one.split()) for one in pieces if len(one.split()) >= _MIN_PROMPT_WORDS)
+    return tuple(dict.fromkeys(piece[:_MAX_PROMPT_CHARACTERS] for piece in long))
 
 
 def find_prompts(texts: pa.Array, pieces: Sequence[tuple[str, ...]]) -> pa.BooleanArray:
@@ -92,10 +92,11 @@ def find_prompts(texts: pa.Array, pieces: Sequence[tuple[str, ...]]) -> pa.Boole
     for row, own in enumerate(pieces):
         if own:
             rows_of.setdefault(own, []).append(row)
+    lowered = pc.utf8_lower(texts)  # not `ignore_case`, which is not linear in the piece
     for own, rows in rows_of.items():
-        some = texts.take(pa.array(rows))
+        some = lowered.take(pa.array(rows))
         for piece in own:
-            hits = pc.match_substring(some, " ".join(piece.split()), ignore_case=True)
+            hits = pc.match_substring(some, piece)
             for hit in pc.indices_nonzero(hits).to_pylist():
                 found[rows[hit]] = True
     return pa.array(found, pa.bool_())
