@@ -12,7 +12,8 @@ Rows come in the order of stage, shard and row, so equal runs give equal bytes.
     blocklist  dropped samples                          reason             distance
     dedup      samples that filter kept                 reason if dropped  distance
     decontaminate  samples that dedup kept              reason if dropped  distance
-    recaption  rejected attempts                        status
+    recaption  attempts that the captioner failed on    status
+    judge      captions that it rejects                 source.reason
     bucket     dropped samples of its plan              status             share cut off,
                                                                            or enlargement
 
@@ -38,7 +39,7 @@ from pyarrow.compute import SetLookupOptions, call_function
 from curate.core.commit import Output
 from curate.core.errors import DataError, ShardError
 from curate.core.manifest import finished_shards
-from curate.core.schema import KEY, STATUS
+from curate.core.schema import KEY, OK, STATUS
 from curate.core.shard import ShardSet
 from curate.core.store import Store
 from curate.core.withheld import BLOCKLIST, HITS, REASONS
@@ -47,6 +48,7 @@ from curate.stages.filtering.columns import find_ok, read_columns
 from curate.stages.filtering.rules_in_force import RuleInForce, columns_of
 from curate.stages.filtering.score_rule import PASSED, UNMEASURED
 from curate.stages.filtering.verdicts import UNMEASURED_PREFIX, finished_rules, read_outcomes
+from curate.stages.recaptioning.rows import CAPTIONER_ERROR
 from pipelines.inspect import open_inputs, read_run
 
 LEDGER = "ledger.parquet"
@@ -247,6 +249,19 @@ def _judge_rows(stage: str, before: str, out: Store, all_rules: bool) -> Iterato
         )
 
 
+def _caption_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
+    """Give the captions that judge rejects; a sample may have several, and others that are good."""
+    for shard, table in ShardSet(out.child("judge")).tables([KEY, STATUS, "source"]):
+        told = SetLookupOptions(value_set=pa.array([OK, CAPTIONER_ERROR]))  # or by recaption
+        rejected = table.filter(
+            call_function("invert", [call_function("is_in", [table[STATUS]], told)])
+        )
+        rule = call_function(
+            "binary_join_element_wise", [rejected["source"], rejected[STATUS], "."]
+        )
+        yield _rows("judge", shard, rejected[KEY], rule=rule, verdict=DROPPED)
+
+
 def _bucket_rows(out: Store, all_rules: bool) -> Iterator[pa.Table]:
     """Read the sizes of every shard: they name the samples that no bucket takes, and why."""
     planned = ShardSet(out.child("bucket"))
@@ -273,6 +288,7 @@ _ROWS: Mapping[str, Callable[[Store, bool], Iterator[pa.Table]]] = {
     "dedup": partial(_judge_rows, "dedup", "filter"),
     "decontaminate": partial(_judge_rows, "decontaminate", "dedup"),
     "recaption": partial(_failed_rows, "recaption"),
+    "judge": _caption_rows,
     "bucket": _bucket_rows,
 }
 

@@ -20,7 +20,7 @@ from pipelines.request import parse_request
 from pipelines.run import run_request
 from tests.silent import Silent
 
-STAGES = "stages=[ingest,annotate,filter,dedup,recaption,bucket,encode]"
+STAGES = "stages=[ingest,annotate,filter,dedup,recaption,judge,bucket,encode]"
 MODEL_FAILS, CAPTIONER_FAILS = (70, 72), (80, 82)  # (width, height) of the pictures in question
 
 
@@ -47,26 +47,26 @@ def write_folder(folder: Path) -> None:
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run the pipeline over the folder with a model and a captioner that fail on one picture."""
-    embed, caption = OpenClipModel.embed_images, VlmCaptioner.caption
+    embed, encode = OpenClipModel.embed_images, VlmCaptioner.encode
 
     def embed_images(self: Any, images: Sequence[Image.Image]) -> Any:
         if any(image.size == MODEL_FAILS for image in images):
             raise ValueError("the model cannot take this picture")
         return embed(self, images)
 
-    def caption_images(self: Any, images: Sequence[Image.Image], styles: Sequence[str]) -> Any:
-        if any(image.size == CAPTIONER_FAILS for image in images):
+    def encode_requests(self: Any, asked: Sequence[Any]) -> Any:
+        if any(one.request.image.size == CAPTIONER_FAILS for one in asked):
             raise ValueError("the captioner cannot take this picture")
-        return caption(self, images, styles)
+        return encode(self, asked)
 
     monkeypatch.setattr(OpenClipModel, "embed_images", embed_images)
-    monkeypatch.setattr(VlmCaptioner, "caption", caption_images)
+    monkeypatch.setattr(VlmCaptioner, "encode", encode_requests)
     write_folder(tmp_path / "pictures")
     request = parse_request(
         [
             STAGES, f"input={tmp_path / 'pictures'}", f"out={tmp_path / 'out'}", "models=toy",
             "engine=inline", "ingest.shard_size=5", "filter.caption_words.min=1",
-            "filter.similarity.min=-1", "bucket.resolutions=[64]",
+            "filter.similarity.min=-1", "recaption.picture=whole", "bucket.resolutions=[64]",
         ]
     )  # fmt: skip
     reports = run_request(request, Silent())

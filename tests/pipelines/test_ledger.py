@@ -25,7 +25,8 @@ from curate.stages.dedup import DEDUP_SCHEMA
 from curate.stages.filter import FilterStage
 from curate.stages.filtering.config import Bounds, FilterConfig, Languages
 from curate.stages.filtering.verdicts import VERDICT_SCHEMA
-from curate.stages.recaption import CAPTION_SCHEMA
+from curate.stages.judging.verdicts import JUDGE_SCHEMA
+from curate.stages.recaptioning.rows import CAPTION_SCHEMA
 from pipelines.inspect import RUN_FILE, tell_story
 from pipelines.ledger import LEDGER, LEDGER_SCHEMA, describe_ledger, write_ledger
 from tests.silent import Silent
@@ -39,7 +40,7 @@ STATUS_SCHEMA = pa.schema(
 MEASURED_SCHEMA = pa.schema(
     [*STATUS_SCHEMA, ("pixels.min_side_px", pa.int32()), ("clip.similarity", pa.float32())]
 )
-STAGES = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket")
+STAGES = ("ingest", "annotate", "filter", "dedup", "recaption", "judge", "bucket")
 THRESHOLDS = FilterConfig(min_side=Bounds(min=48), similarity=Bounds(min=0.25, max=0.75))
 
 GONE, SMALL, OFF, BLANK, TWIN, LONG, GOOD = (
@@ -77,6 +78,11 @@ def verdict(key: str, *failed: str, status: str = OK) -> dict[str, Any]:
             "failed_rules": list(failed)}  # fmt: skip
 
 
+def attempt(key: str, source: str, status: str = OK) -> dict[str, Any]:
+    return {"key": key, "source": source, "status": status, "number": 0, "text_raw": "a text",
+            "attempt": f"{key}{source}"}  # fmt: skip
+
+
 def make_run(out: Path, stages: Sequence[str] = STAGES) -> Path:
     """Write a run of seven samples in two shards, in which each stage loses some."""
     gone = {"key": GONE, "status": "http_404"}
@@ -102,8 +108,13 @@ def make_run(out: Path, stages: Sequence[str] = STAGES) -> Path:
                       {**verdict(GOOD), "distance": 4.0}],
         },
         "recaption": {
+            "00001": [attempt(LONG, "short"), attempt(GOOD, "short"),
+                      attempt(GOOD, "detailed"), attempt(LONG, "tags", "captioner_error")],
+        },
+        "judge": {
             "00001": [{"key": LONG, "source": "short"}, {"key": GOOD, "source": "short"},
-                      {"key": GOOD, "source": "detailed", "status": "repetition"}],
+                      {"key": GOOD, "source": "detailed", "status": "repetition"},
+                      {"key": LONG, "source": "tags", "status": "captioner_error"}],
         },
         "bucket": {
             f"{SIZES}00001": [{"key": LONG, "status": "crop_loss", "score": 0.5,
@@ -118,6 +129,7 @@ def make_run(out: Path, stages: Sequence[str] = STAGES) -> Path:
         "filter": VERDICT_SCHEMA,
         "dedup": DEDUP_SCHEMA,
         "recaption": CAPTION_SCHEMA,
+        "judge": JUDGE_SCHEMA,
         "bucket": SIZES_SCHEMA,
     }
     for stage in stages:
@@ -206,9 +218,15 @@ def test_dedup_has_what_filter_kept_with_the_distance(tmp_path: Path) -> None:
     ]
 
 
-def test_recaption_has_the_rejected_attempts(tmp_path: Path) -> None:
+def test_recaption_has_the_attempts_that_the_captioner_failed_on(tmp_path: Path) -> None:
     assert ledger(make_run(tmp_path), "recaption") == [
-        (GOOD, "repetition", None, "", "failed", "00001")
+        (LONG, "captioner_error", None, "", "failed", "00001")
+    ]
+
+
+def test_judge_has_the_captions_that_it_rejects_by_source_and_reason(tmp_path: Path) -> None:
+    assert ledger(make_run(tmp_path), "judge") == [
+        (GOOD, "detailed.repetition", None, "", "dropped", "00001")
     ]
 
 
@@ -226,9 +244,10 @@ def test_the_summary_counts_every_row_by_stage_and_verdict(tmp_path: Path) -> No
         "filter": {"kept": 3, "dropped": 3, "failed": 1},
         "dedup": {"kept": 2, "dropped": 1},
         "recaption": {"failed": 1},
+        "judge": {"dropped": 1},
         "bucket": {"dropped": 1},
     }
-    assert summary.num_rows == pq.read_metadata(summary.path).num_rows == 20
+    assert summary.num_rows == pq.read_metadata(summary.path).num_rows == 21
     assert describe_ledger(summary)[:2] == [
         "stage      kept  dropped  failed",
         "ingest        6        0       1",
