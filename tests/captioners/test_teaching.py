@@ -14,7 +14,7 @@ from transformers import LlavaProcessor, PreTrainedTokenizerFast
 from curate.captioners.captioner import CaptionRequest, Sampling
 from curate.captioners.instructions import Template
 from curate.captioners.teaching import IGNORE, LabelledBatch, Teacher
-from curate.captioners.vlm import Asked, VlmCaptioner
+from curate.captioners.vlm import VlmCaptioner
 from curate.core.errors import ModelError, SampleError
 from curate.core.model_ref import ModelRef
 from curate.core.seed import make_rng
@@ -82,7 +82,7 @@ def test_the_prompt_is_what_captioning_sends_and_the_answer_follows(
     captioner: VlmCaptioner,
 ) -> None:
     batch, answers = teach(captioner)
-    asked = [Asked(request=r, prompt=captioner.write_prompt(r)) for r in ask(captioner)]
+    asked = captioner.ask(ask(captioner))
     sent = captioner.encode(asked)
     pixels = [name for name in sent if "pixel" in name or "grid" in name]
     assert pixels
@@ -192,6 +192,25 @@ def test_a_template_for_questions_only_leaves_the_tokenizers_end(tmp_path: Path)
     captioner = load(tmp_path)
     turn = Teacher(captioner).turn
     assert (turn.lead, turn.end) == ("", captioner.vlm.processor.tokenizer.eos_token_id)
+
+
+def test_blip_ends_where_its_own_generate_stops(tmp_path: Path) -> None:
+    """The published checkpoints have an eos_token_id that is never written, and stop at [SEP]."""
+    SAVERS["blip"](tmp_path)
+    captioner = load(tmp_path)
+    captioner.vlm.model.config.text_config.eos_token_id = 2
+    assert Teacher(captioner).turn.end == captioner.vlm.processor.tokenizer.sep_token_id == 3
+
+
+def test_a_forced_start_of_an_answer_is_part_of_it(tmp_path: Path) -> None:
+    """Florence-2's decoder is made to begin with <s>."""
+    SAVERS["florence2"](tmp_path)
+    captioner = load(tmp_path)
+    captioner.vlm.model.generation_config.forced_bos_token_id = 1
+    teacher = Teacher(captioner)
+    answer = teacher.tokenize("a cat", 9)
+    assert answer[0] == 1
+    assert teacher.read(answer) == "a cat"
 
 
 def test_a_model_without_an_end_is_refused(llava: Path) -> None:
