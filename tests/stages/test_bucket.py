@@ -189,7 +189,8 @@ def test_planning_many_pieces_deals_as_one(curriculum: tuple[ShardSet, Any]) -> 
     counts = count_places(sizes, geometry)
     assert counts.total() == len(read_rows(own))
     whole = {t["shard"][0].as_py(): t for t in deal([rows], counts, geometry, 6)}
-    singles = (rows.slice(start, 7) for start in range(0, len(rows), 7))
+    singles = [rows.slice(start, 7) for start in range(0, len(rows), 7)]
+    singles[2:2] = [rows.slice(0, 0)]  # a piece whose samples were all dropped
     cut = {t["shard"][0].as_py(): t for t in deal(singles, counts, geometry, 6)}
     assert whole == cut
     assert sorted(whole) == own.shards()

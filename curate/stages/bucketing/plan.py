@@ -178,7 +178,8 @@ def _column(names: pa.Array, column: int, geometry: Geometry) -> pa.Array:
 def _group(numbers: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Yield each number >= 0 with the rows that have it, in order."""
     order = np.argsort(numbers, kind="stable")
-    values, starts = np.unique(numbers[order], return_index=True)
-    for value, rows in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
+    values, counts = np.unique(numbers, return_counts=True)
+    ends = counts.cumsum()
+    for value, start, end in zip(values.tolist(), ends - counts, ends, strict=True):
         if value >= 0:
-            yield value, rows
+            yield value, order[start:end]
