@@ -226,7 +226,9 @@ class ReportStage(Stage[ReportConfig]):
             passed=choose_kept(inputs.get("filter"), config.num_examples),
             kept=choose_kept(_last_judge(inputs), config.num_kept),
             clusters=choose_clusters(inputs.get("dedup"), config.num_clusters, config.num_examples),
-            captions=choose_captions(inputs.get("recaption"), config.num_captions),
+            captions=choose_captions(
+                inputs.get("judge"), inputs.get("recaption"), config.num_captions
+            ),
             repeats=find_repeats(inputs, config.num_repeats, config.num_repeats),
             copies=choose_copies(inputs.get("decontaminate"), config.num_examples),
         )

@@ -118,21 +118,36 @@ def view_histograms(annotate: ShardSet | None, judged: Collection[str] = ()) -> 
     return views
 
 
-def choose_captions(recaption: ShardSet | None, limit: int) -> CaptionChoice:
-    """Choose pictures at random among those that captions were written for."""
+def choose_captions(
+    judge: ShardSet | None, recaption: ShardSet | None, limit: int
+) -> CaptionChoice:
+    """Choose pictures at random among those that captions were written for.
+
+    Args:
+        judge: has captions as they are trained on, or why they are not; None shows raw ones.
+        recaption: has captions as the models wrote them.
+        limit: pictures, at most.
+    """
+    written, column = (judge, "text") if judge else (recaption, "text_raw")
     keys: list[str] = []
-    for part in read_parts(recaption, [KEY, "source"]):
+    for part in read_parts(written, [KEY, "source"]):
         if "source" in part.column_names:
-            written = part.filter(part["source"].is_valid())
-            keys = sorted({*keys, *written[KEY].unique().to_pylist()})[:limit]
-    texts: dict[str, dict[str, str]] = {key: {} for key in keys}
+            found = part.filter(part["source"].is_valid())
+            keys = sorted({*keys, *found[KEY].unique().to_pylist()})[:limit]
+    texts: dict[str, dict[str, list[str]]] = {key: {} for key in keys}
     sources: dict[str, None] = {}
-    for row in take_rows(recaption, keys, [STATUS, "source", "text"]):
+    for row in take_rows(written, keys, [STATUS, "source", column]):
         if row["source"]:
             sources[row["source"]] = None
-            text = row["text"] if row[STATUS] == OK else f"({row[STATUS]})"
-            texts[row[KEY]][row["source"]] = text or ""
-    return CaptionChoice(sources=tuple(sources), texts=texts)
+            text = row[column] if row[STATUS] == OK else f"({row[STATUS]})"
+            texts[row[KEY]].setdefault(row["source"], []).append(text or "")
+    return CaptionChoice(
+        sources=tuple(sources),
+        texts={
+            key: {source: " / ".join(several) for source, several in own.items()}
+            for key, own in texts.items()
+        },
+    )
 
 
 def view_clusters(clusters: Sequence[DuplicateCluster], gallery: Gallery) -> list[ClusterView]:

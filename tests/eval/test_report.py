@@ -137,9 +137,23 @@ def run_tree(make_shards: Any, toy: Any) -> dict[str, ShardSet]:
         "recaption": make_shards(
             "recaption",
             [
-                {"key": key, "source": source, "text": f"{source} words"}
+                {"key": key, "source": source, "text_raw": f"raw {source} words"}
                 for key in kept
                 for source in ("short", "detailed")
+            ],
+            [("source", pa.string()), ("text_raw", pa.string())],
+            unique_keys=False,
+        ),
+        "judge": make_shards(
+            "judge",
+            [
+                {"key": key, "source": source, "text": f"{source} words {number}", "status": status}
+                for key in kept
+                for source, number, status in (
+                    ("short", 0, "ok"),
+                    ("short", 1, "ok"),
+                    ("detailed", 0, "refusal"),
+                )
             ],
             [("source", pa.string()), ("text", pa.string())],
             unique_keys=False,
@@ -246,7 +260,7 @@ def test_a_whole_run_has_every_section(tmp_path: Path, run_tree: dict[str, Shard
     assert "0.750" in page.text and "0.100 to 0.900" in page.text
     assert "not measured" in page.text and "new.metric" in page.text
     assert "exact scene" in page.text
-    assert "detailed words" in page.text
+    assert "short words 0" in page.text
     assert "No picture at all." in page.text
     assert "cosine" in page.text and ">= 0.3" in page.text
     assert "just dropped" in page.text and "just kept" in page.text
@@ -277,6 +291,16 @@ def test_links_lead_to_sections_that_are_there(tmp_path: Path, run_tree: dict[st
     assert set(rules) <= set(page.ids)
 
 
+def test_captions_are_shown_as_judged_or_as_written_where_none_judged(
+    tmp_path: Path, run_tree: dict[str, ShardSet]
+):
+    judged = Page(render(tmp_path / "a", run_tree)).text
+    assert "short words 0 / short words 1" in judged and "(refusal)" in judged
+    assert "raw short words" not in judged
+    del run_tree["judge"]
+    assert "raw detailed words" in Page(render(tmp_path / "b", run_tree)).text
+
+
 @pytest.mark.parametrize(
     ("absent", "missing"),
     [
@@ -284,7 +308,8 @@ def test_links_lead_to_sections_that_are_there(tmp_path: Path, run_tree: dict[st
         (("annotate",), {"rules", "measures", "repeats"}),
         (("filter",), {"rules"}),
         (("repeats",), {"repeats"}),
-        (("recaption",), {"captions"}),
+        (("recaption", "judge"), {"captions"}),
+        (("judge",), set[str]()),
         (("dedup",), {"duplicates"}),
         (("ingest",), {"ingest", "rules", "repeats", "kept", "duplicates", "captions"}),
         (("evaluate",), {"truth", "numbers"}),
