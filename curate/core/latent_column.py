@@ -3,7 +3,7 @@
     ArrayColumn     one array of a fixed shape for each record (moments, features)
         <key>.moments.npy  <key>.json           index: key, moments.offset, moments.xxh3
     CaptionColumn   some captions for each record, each of its own length, by one text encoder
-        <key>.alt.npy  <key>.detailed.npy  <key>.pooled.npy  <key>.json
+        <key>.alt.npy  <key>.detailed.npy  <key>.pooled.npy  <key>.json   (ids: <key>.alt.ids.npy)
         index: base [N], first [N + 1], captions [sum of captions] of `CAPTION`
 
 Offsets point at an array's numbers, behind its .npy header; digests are xxh3-64 of the numbers that
@@ -272,7 +272,8 @@ class CaptionColumn:
         if self._is_shared and caption.text in self._stored:
             return self._stored[caption.text]
         data = npy_bytes(caption.tokens)
-        name = f"{key}.{caption.source}.npy"
+        kind = "ids.npy" if caption.tokens.ndim == 1 else "npy"
+        name = f"{key}.{caption.source}.{kind}"
         at = self._tar.add(name, data) + len(data) - caption.tokens.nbytes
         self._stored[caption.text] = (name, at)
         return name, at

@@ -51,10 +51,11 @@ class TextFacts:
         name: of the text encoder; the column is the folder `text-NAME`.
         encoder: digest of its weights.
         dim: D, channels of a token.
-        pooled_dim: P; 0 when it has no pooled vector.
+        pooled_dim: P; 0 when it has no pooled vector, or ids alone are stored.
         max_tokens: most tokens a caption has.
         form: how tokens are stored.
-        error: relative root mean square error of int8 on the captions it was checked with.
+        error: relative root mean square error of int8 on the captions it was checked with: of all
+            numbers, or by channel where that is larger; 0 for other forms.
     """
 
     name: str

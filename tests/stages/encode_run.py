@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,13 @@ class Sample:
         name: what its key is made from.
         captions: source -> text.
         home: (shard, row) when its captions lie with another resolution's.
+        data: the picture's file; drawn from the name when absent.
     """
 
     name: str
     captions: Mapping[str, str]
     home: tuple[str, int] | None = None
-    pixels: np.ndarray | None = field(default=None, compare=False)
+    data: bytes = b""
 
     @property
     def key(self) -> str:
@@ -79,20 +80,19 @@ def write_bucketed(
         with ShardWriter(work, name, FIELDS, with_tar=True) as writer:
             for row_number, sample in enumerate(samples):
                 home = sample.home or (name, row_number)
-                pixels = draw(sample.name, height, width)
                 row = {
                     "key": sample.key, "status": OK, "bucket": bucket, "height": height,
                     "width": width, "home_shard": home[0], "home_row": home[1],
                     "captions.source": list(sample.captions),
                     "captions.text": list(sample.captions.values()),
                 }  # fmt: skip
-                picture = Image.fromarray(pixels if sample.pixels is None else sample.pixels)
-                data = encode_image(picture, "png")
+                drawn = Image.fromarray(draw(sample.name, height, width))
+                data = sample.data or encode_image(drawn, "png")
                 writer.write(row, {ext: data, "json": json.dumps({"key": sample.key}).encode()})
         identity = Identity(
             stage="bucket", version=1, seed=0, config={}, models={}, inputs={}, params={"n": name}
         )
-        count = len(samples)
+        count = sum(sample.home is None for sample in samples)
         commit(work, Output(store=LocalStore(folder)), name, identity, {"in": count, "kept": count})
         work.rmdir()
     return ShardSet(folder)

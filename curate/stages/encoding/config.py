@@ -33,6 +33,7 @@ class EncodeConfig:
         share_captions: store equal captions of a shard once.
         features: further columns: "clip" (the picture embedding of role image_text) or NAME of
             role features_NAME.
+        device: where models run: cpu, cuda, or auto (a GPU where there is one).
     """
 
     batch_size: int = 32
@@ -42,6 +43,7 @@ class EncodeConfig:
     text_form: dict[str, str] = field(default_factory=dict[str, str])
     share_captions: bool = False
     features: list[str] = field(default_factory=list[str])
+    device: str = field(default="auto", metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,8 @@ class LatentMaker:
     has_flipped: bool
 
     @property
-    def member(self) -> str:
-        """Name what is stored: "moments" or "latents"."""
+    def member(self) -> Literal["moments", "latents"]:
+        """Name what is stored."""
         return "latents" if self.is_sampled else self.vae.member
 
     def make(self, batch: PictureBatch) -> list[dict[str, NDArray[np.float16]]]:
