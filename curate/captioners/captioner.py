@@ -17,6 +17,8 @@ from curate.captioners.instructions import Template
 from curate.core.errors import ModelError
 
 FinishReason = Literal["stop", "length", "content_filter", "error"]
+CUT_OFF: tuple[FinishReason, ...] = ("length", "content_filter")
+"""Ends that leave a text unfinished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

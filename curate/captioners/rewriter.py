@@ -34,6 +34,7 @@ from curate.captioners.vlm_folder import digest_folder
 from curate.captioners.vlm_prompts import clean_text
 from curate.core.errors import SampleError
 from curate.core.model_ref import ModelRef
+from curate.models.hub import HubModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +62,11 @@ class LmRewriter:
         self.limits = limits or BatchLimits()
         self.lm = load_lm(folder)
         self._marks = _list_marks(self.lm.tokenizer)
+        hub = ref.settings if isinstance(ref.settings, HubModel) else None
         self._provenance = Provenance(
             backend="transformers",
-            model=f"{self.lm.model.config.model_type}/{folder.name}",
+            model=hub.name if hub else f"{self.lm.model.config.model_type}/{folder.name}",
+            revision=hub.commit if hub else "",
             model_digest=digest_folder(folder, of_weights=True),
             processor_digest=digest_folder(folder, of_weights=False),
             dtype=str(self.lm.model.dtype).removeprefix("torch."),
@@ -72,7 +75,7 @@ class LmRewriter:
 
     @property
     def provenance(self) -> Provenance:
-        """Name model type and folder, e.g. "qwen3/Qwen3-4B-Instruct", and digest its files."""
+        """Name the model as the hub does, or by type and folder, e.g. "qwen3/Qwen3-4B"."""
         return self._provenance
 
     def caption(

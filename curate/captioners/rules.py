@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.captioners.caption_measures import RawCaptions, measure_captions
+from curate.captioners.captioner import CUT_OFF
 from curate.captioners.leaks import split_prompt
 from curate.captioners.thresholds import Thresholds
 from curate.core.schema import OK
@@ -161,13 +162,13 @@ def judge_texts(
     Args:
         texts_raw: what the model wrote; any script, any length.
         prompts: the instruction of each, without what a sample brings to it; "" checks nothing.
-        finish_reasons: "stop", "length" or "error", as `CaptionAttempt` has them.
+        finish_reasons: as `CaptionAttempt` has them.
         limits: the thresholds; None takes the defaults.
     """
     limits = limits or Thresholds()
     raw = RawCaptions(
         texts=pa.array([_storable(text) for text in texts_raw], pa.string()),
-        is_cut_off=pa.array([reason == "length" for reason in finish_reasons], pa.bool_()),
+        is_cut_off=pa.array([reason in CUT_OFF for reason in finish_reasons], pa.bool_()),
         prompts=[split_prompt(prompt) for prompt in prompts],
     )
     measures = measure_captions(raw, trim=limits.cut_off == "trim")

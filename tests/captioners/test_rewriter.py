@@ -16,6 +16,7 @@ from curate.captioners.table import check_templates, load_captioner
 from curate.captioners.vlm_batches import BatchLimits
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
+from curate.models.hub import HubModel
 from tests.captioners.tiny_lm import save_lm
 
 FUSE = Template(id="f", version=1, text="A : {draft} . B : {alt} .", max_new_tokens=12)
@@ -180,6 +181,12 @@ def test_the_model_is_named_with_its_digests(rewriter: LmRewriter, tmp_path: Pat
     other = LmRewriter(ModelRef(kind="lm", paths=(save_lm(tmp_path / "tiny", seed=1),))).provenance
     assert other.model_digest != provenance.model_digest
     assert other.processor_digest == provenance.processor_digest
+
+
+def test_a_model_of_the_hub_is_named_with_its_commit(folder: Path) -> None:
+    hub = HubModel(name="org/tiny", commit="c" * 40)
+    provenance = LmRewriter(ModelRef(kind="lm", paths=(folder,), settings=hub)).provenance
+    assert (provenance.model, provenance.revision) == ("org/tiny", "c" * 40)
 
 
 def test_the_built_in_template_fuses_draft_and_alt_text() -> None:

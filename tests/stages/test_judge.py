@@ -101,6 +101,7 @@ def test_a_cut_keeps_whole_sentences_and_stands_behind_its_parent(tmp_path: Path
     ("text", "more", "expected"),
     [
         (GOOD + " It is", {"finish_reason": "length"}, ["cut_off", "ok"]),
+        (GOOD + " It is", {"finish_reason": "content_filter"}, ["cut_off", "ok"]),
         ("A dog lies on", {"finish_reason": "length"}, ["cut_off", "empty"]),
         ("I cannot describe this image. A dog.", {}, ["refusal", "refusal"]),
         (f"{GOOD} ```", {}, ["leak", "parent"]),

@@ -20,6 +20,7 @@ from curate.captioners.caption_measures import (
     measure_captions,
     whole_sentences,
 )
+from curate.captioners.captioner import CUT_OFF
 from curate.captioners.instructions import TEMPLATES
 from curate.captioners.leaks import split_prompt
 from curate.captioners.sentences import cut_to_words
@@ -87,7 +88,7 @@ def measure_attempts(
 
 
 def _raw_captions(rows: pa.Table) -> RawCaptions:
-    is_cut_off = pc.fill_null(pc.equal(rows["finish_reason"], "length"), False)
+    is_cut_off = pc.is_in(rows["finish_reason"], value_set=pa.array(CUT_OFF, pa.string()))
     return RawCaptions(
         texts=_array(rows["text_raw"]),
         is_cut_off=_array(is_cut_off),
