@@ -9,9 +9,10 @@ from curate.core.errors import ConfigError
 from train.backbones.backbone import BackboneConfig
 from train.backbones.table import BACKBONES
 from train.objective import ObjectiveConfig
+from train.reading import ReadConfig, TextShape
 
 PRECISIONS = ("bf16", "fp32")
-NULL_CAPTIONS = ("zeros",)
+NULL_CAPTIONS = ("zeros", "encoded")
 
 
 def _default_weights() -> dict[str, float]:
@@ -28,12 +29,14 @@ class TrainConfig:
         objective: what is trained.
         num_samples: samples to train on, each epoch's visit counted; rounded up to whole batches.
         batch_size: samples a step, all of one bucket.
-        caption_weights: caption source -> weight; see `train.data.CaptionMix`.
+        caption_weights: caption source -> weight; a source of weight 0 stands in for absent ones,
+            one that is not named is never shown. See `train/mix.py`.
         caption_dropout_frac: share of samples shown with the null caption, for guidance.
             Source: 10 % in DiT, PixArt and SDXL.
         max_text_tokens: longer captions are cut to this many tokens; 0 takes what the text encoder
             allows. Every caption is padded to it, so it sets the cost of a step.
-        null_caption: what stands for no caption: "zeros" in tokens and pooled vector.
+        null_caption: what stands for no caption: "zeros" in tokens and pooled vector, or what the
+            text encoder makes of the empty caption ("encoded").
         muon_lr: peak rate for block matrices, in AdamW's scale.
         adamw_lr: peak rate for the rest.
         weight_decay: decoupled, on matrices.
@@ -46,6 +49,7 @@ class TrainConfig:
         num_loss_bins: timestep bins of the loss in metrics.jsonl.
         log_every_samples: a metrics line at least this often.
         checkpoint_every_samples: a checkpoint at least this often; changes no byte of the result.
+        reading: how records are read; changes no byte of the result while no record is bad.
     """
 
     backbone: str = "sd3"
@@ -69,6 +73,7 @@ class TrainConfig:
     num_loss_bins: int = 10
     log_every_samples: int = 2_000
     checkpoint_every_samples: int = field(default=10_000, metadata={"fingerprint": False})
+    reading: ReadConfig = field(default_factory=ReadConfig, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, in one line."""
@@ -109,6 +114,12 @@ class TrainConfig:
                 f"train.caption_weights must be >= 0 with a positive sum, got "
                 f"{self.caption_weights}; e.g. {{alt: 0.5, detailed: 0.5}}"
             )
+
+    @property
+    def text_shape(self) -> TextShape:
+        """Give the layout of captions: one shape for the whole run."""
+        null = "encoded" if self.null_caption == "encoded" else "zeros"
+        return TextShape(max_tokens=self.max_text_tokens, null=null)
 
     @property
     def num_steps(self) -> int:

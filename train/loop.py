@@ -22,15 +22,19 @@ from curate.core.errors import StageError
 from curate.core.stage import plain_config
 from train.backbones.backbone import Backbone
 from train.backbones.table import BACKBONES
+from train.batches import finish
 from train.card import backbone_shape
 from train.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
 from train.config import TrainConfig
-from train.data import LatentSet
+from train.data import BatchReader, LatentSet
 from train.ema import Ema, ema_decay
+from train.loader import Loader
 from train.metrics import LossMeter
+from train.mix import CaptionMix
 from train.objective import make_pair, make_timesteps, sample_losses
 from train.optim import Optimizers, clip_gradients, lr_factor
-from train.plan import BatchPlan, PlanSet
+from train.plan import report_repeats
+from train.reading import Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -86,49 +90,73 @@ def train(
     if saved is not None:
         restore(state, saved)
         logger.info("going on at %d of %d samples", state.samples_seen, config.num_samples)
-    plan = BatchPlan([PlanSet(sizes=data.bucket_sizes)], config.batch_size, seed)
+    reader = make_reader(config, data, seed)
     params = list(state.backbone.module.parameters())
     total = config.num_steps * config.batch_size
     state.backbone.module.train()
     clock = _Clock(state.samples_seen)
 
-    for step in range(state.samples_seen // config.batch_size, config.num_steps):
-        # 2. Data and every random draw, by name.
-        batch = data.load_batch(plan.batch(step), seed)
-        t = make_timesteps(config.objective, batch.uniform)
-        pair = make_pair(config.objective, batch.latents, batch.noise, t)
+    first_step = state.samples_seen // config.batch_size
+    with make_loader(config, reader, first_step) as loader:
+        for raw in loader:
+            # 2. Data and every random draw, by name.
+            batch = finish(raw, data.space)
+            t = make_timesteps(config.objective, batch.uniform)
+            pair = make_pair(config.objective, batch.latents, batch.noise, t)
 
-        # 3. Forward and backward; weights stay float32, matrix products run in bfloat16.
-        with autocast(config.precision):
-            predicted = state.backbone(pair.x_t, t, batch.text, batch.pooled)
-        losses = sample_losses(config.objective, predicted, pair, t)
-        losses.mean().backward()
+            # 3. Forward and backward; weights stay float32, matrix products run in bfloat16.
+            with autocast(config.precision):
+                predicted = state.backbone(pair.x_t, t, batch.text.tokens, batch.text.pooled)
+            losses = sample_losses(config.objective, predicted, pair, t)
+            losses.mean().backward()
 
-        # 4. Update weights and averages.
-        grad_norm = clip_gradients(params, config.max_grad_norm)
-        factor = lr_factor(state.samples_seen, total, config.warmup_samples, config.decay_frac)
-        state.optimizers.step(factor)
-        before = state.samples_seen
-        state.samples_seen += config.batch_size
-        decay = ema_decay(config.batch_size, state.samples_seen, config.ema_half_life_samples)
-        state.ema.update(params, decay)
+            # 4. Update weights and averages.
+            grad_norm = clip_gradients(params, config.max_grad_norm)
+            factor = lr_factor(state.samples_seen, total, config.warmup_samples, config.decay_frac)
+            state.optimizers.step(factor)
+            before = state.samples_seen
+            state.samples_seen += config.batch_size
+            decay = ema_decay(config.batch_size, state.samples_seen, config.ema_half_life_samples)
+            state.ema.update(params, decay)
 
-        # 5. Numbers; the only place where a value leaves the tensors.
-        state.meter.add(losses, t, grad_norm)
-        is_last = step + 1 == config.num_steps
-        if is_last or _crossed(before, state.samples_seen, config.log_every_samples):
-            line = {"samples_seen": state.samples_seen, **state.meter.read()}
-            line["lr"] = state.optimizers.rates(factor)
-            _check_finite(line)
-            state.lines.append(line)
-            clock.report(line, total)
+            # 5. Numbers; the only place where a value leaves the tensors.
+            state.meter.add(losses, t, grad_norm)
+            is_last = batch.step + 1 == config.num_steps
+            if is_last or _crossed(before, state.samples_seen, config.log_every_samples):
+                line = {"samples_seen": state.samples_seen, **state.meter.read()}
+                line["lr"] = state.optimizers.rates(factor)
+                _check_finite(line)
+                state.lines.append(line)
+                clock.report(line, total)
 
-        # 6. Checkpoint.
-        if not is_last and _crossed(before, state.samples_seen, config.checkpoint_every_samples):
-            save_checkpoint(checkpoints, snapshot(state, identity))
-        if on_step is not None:
-            on_step(state)
+            # 6. Checkpoint.
+            if not is_last and _crossed(
+                before, state.samples_seen, config.checkpoint_every_samples
+            ):
+                save_checkpoint(checkpoints, snapshot(state, identity))
+            if on_step is not None:
+                on_step(state)
+    _report(reader)
     return state
+
+
+def make_reader(config: TrainConfig, data: LatentSet, seed: int) -> BatchReader:
+    """Plan the run's batches, and say how they are read."""
+    plan = data.plan(config.batch_size, seed)
+    report_repeats(plan)
+    mix = CaptionMix(weights=config.caption_weights, dropout_frac=config.caption_dropout_frac)
+    return BatchReader(data, plan, mix, seed, Wishes(text=config.text_shape))
+
+
+def make_loader(config: TrainConfig, reader: BatchReader, first_step: int) -> Loader:
+    """Read the rest of the run ahead of it."""
+    return Loader(
+        reader,
+        first_step=first_step,
+        end_step=config.num_steps,
+        num_threads=config.reading.num_threads,
+        ahead_steps=config.reading.ahead_steps,
+    )
 
 
 def start(config: TrainConfig, data: LatentSet, seed: int) -> TrainState:
@@ -203,6 +231,13 @@ def make_identity(
 ) -> dict[str, Any]:
     """Name a run by what decides its bytes."""
     return {**plain_config(config), "data": dict(sorted(data_digests.items())), "seed": seed}
+
+
+def _report(reader: BatchReader) -> None:
+    """Say what was shown in place of what the plan and the mix asked for."""
+    for name, count in sorted(reader.counts.items()):
+        if count:
+            logger.warning("%d times %s since this process began", count, name)
 
 
 def _crossed(before: int, after: int, interval: int) -> bool:

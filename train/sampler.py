@@ -17,8 +17,8 @@ from curate.models.text_embedding import TextEmbedding, TextEncoder
 from curate.models.vae import Vae
 from train.backbones.backbone import Backbone
 from train.card import TrainCard, check_size
-from train.data import text_length, unwhiten
 from train.flow import VelocityFn, euler_timesteps, guide, sample_euler
+from train.latents import text_length, unwhiten
 from train.loop import autocast
 from train.prompts import Prompt
 from train.space import LatentSpace

@@ -1,13 +1,12 @@
-"""Say what stored latents and text embeddings are: the metadata every encoded shard carries."""
+"""Say what stored latents and text embeddings are, for the model's card and its sampler."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-METADATA_KEY = b"latentmill"  # of the parquet schema
+from curate.core.latent_manifest import LatentManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +48,18 @@ class LatentSpace:
         return cls(**plain)
 
     @classmethod
-    def from_metadata(cls, metadata: bytes) -> Self:
-        """Read what encode wrote into a schema's metadata."""
-        return cls.from_values(json.loads(metadata))
+    def from_manifest(cls, manifest: LatentManifest) -> Self:
+        """Take the latents and the first text encoder of a store; without one, text is empty."""
+        latents = manifest.latents
+        text = manifest.texts[0] if manifest.texts else None
+        return cls(
+            vae=latents.vae,
+            latent_channels=latents.channels,
+            latent_mean=latents.mean,
+            latent_std=latents.std,
+            downsample=latents.downsample,
+            text_encoder=text.encoder if text else "",
+            text_dim=text.dim if text else 0,
+            pooled_dim=text.pooled_dim if text else 0,
+            max_tokens=text.max_tokens if text else 0,
+        )

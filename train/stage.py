@@ -9,6 +9,7 @@ Not for the mathematics or the loop: see `flow.py`, `objective.py`, `loop.py`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,18 +18,22 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyarrow as pa
 
-from curate.core.manifest import Task
+from curate.core.latent_manifest import NAME
+from curate.core.manifest import Task, marker_name
 from curate.core.schema import OK, make_key, shard_name
 from curate.core.shard import ShardWriter
 from curate.core.stage import Place, Stage
+from curate.core.store import Store
 from train.card import CARD, MODEL_FOLDER, TrainCard, check_size
 from train.config import TrainConfig
+from train.store import EXCLUDED
 
 if TYPE_CHECKING:
     from train.data import LatentSet
     from train.loop import TrainState
 
 METRICS = "metrics.jsonl"
+_SET = "_set"  # encode's task that writes the manifest; its marker names all shards' digests
 
 TRAIN_SCHEMA = pa.schema(
     [
@@ -47,31 +52,37 @@ class TrainStage(Stage[TrainConfig]):
     """Train one model on all encoded shards; one task, which resumes from its own checkpoints."""
 
     name: ClassVar[str] = "train"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        digests: dict[str, str] = {}
-        for some in self.inputs["encode"].all_digests().values():
-            digests |= some
-        yield [Task(shard=shard_name(0), inputs=digests)]
+        yield [Task(shard=shard_name(0), inputs=_name_inputs(self.inputs["encode"].store))]
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         import torch
 
-        from train.data import CaptionMix, LatentSet
+        from train.data import LatentSet
         from train.loop import make_identity, train
 
         config = self.config
         # Said outright, for Dask sets OMP_NUM_THREADS=1 in the process that starts its workers.
         torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
-        mix = CaptionMix(weights=config.caption_weights, dropout_frac=config.caption_dropout_frac)
-        with LatentSet(self.inputs["encode"], mix, config.max_text_tokens) as data:
+        with LatentSet([(self.inputs["encode"].store, 1.0)], config.reading) as data:
             check_buckets(config, data)
             identity = make_identity(config, task.inputs, self.seed)
             state = train(config, data, place.scratch / "checkpoints", identity, self.seed)
             write_run(place.out, task.shard, config, data, state, self.seed)
             return Counter({"in": len(data), "kept": len(data)})
+
+
+def _name_inputs(store: Store) -> dict[str, str]:
+    """Name the store's state by the files that sum it up, for it may have 10^5 shards."""
+    names = [NAME, marker_name(_SET), EXCLUDED]
+    found = store.read_many(names)
+    return {
+        f"{store.name}/{name}": hashlib.sha256(data).hexdigest()
+        for name, data in sorted(found.items())
+    }
 
 
 def check_buckets(config: TrainConfig, data: LatentSet) -> None:

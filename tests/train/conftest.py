@@ -1,21 +1,27 @@
-"""Tiny encoded shards: 8x8 or 8x16 pictures' worth of latents, two captions each."""
+"""Tiny latent stores: pictures' worth of latents, two captions each, one shard a bucket."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from curate.core.commit import Output, commit
-from curate.core.manifest import Identity
-from curate.core.shard import ShardSet, ShardWriter, npy_bytes
-from curate.core.store import LocalStore
+from curate.core.latent_column import ArrayColumn, CaptionColumn, CaptionRecord
+from curate.core.latent_manifest import (
+    NAME,
+    NULL_SHARD,
+    FeatureFacts,
+    LatentFacts,
+    LatentManifest,
+    ShardEntry,
+    TextFacts,
+)
+from curate.core.shard import ShardSet
 
 CHANNELS, TEXT_DIM, POOLED_DIM, MAX_TOKENS = 4, 6, 5, 7
 SPACE: dict[str, Any] = {
@@ -29,68 +35,140 @@ SPACE: dict[str, Any] = {
     "pooled_dim": POOLED_DIM,
     "max_tokens": MAX_TOKENS,
 }
-FIELDS = [
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("status", pa.string(), nullable=False),
-    ("height", pa.int32()),
-    ("width", pa.int32()),
-    ("moments.offset", pa.int64()),
-    ("moments.bytes", pa.int64()),
-    ("captions.source", pa.list_(pa.string())),
-    ("captions.text", pa.list_(pa.string())),
-    ("captions.offset", pa.list_(pa.int64())),
-    ("captions.bytes", pa.list_(pa.int64())),
-    ("captions.pooled", pa.list_(pa.list_(pa.float16()))),
-]
 
 
-def make_sample(number: int, height: int, width: int, space: Mapping[str, Any]) -> dict[str, Any]:
-    """Make a sample whose numbers are a function of its own."""
-    rng = np.random.Generator(np.random.Philox(key=number))
-    channels = space["latent_channels"]
-    mean = rng.standard_normal((channels, height // 8, width // 8))
-    moments = np.concatenate([mean, np.full_like(mean, -6.0)]).astype(np.float16)
-    captions = {
-        source: rng.standard_normal((length, space["text_dim"])).astype(np.float16)
-        for source, length in (("alt", 1 + number % 3), ("detailed", 4 + number % 3))
-    }
-    pooled = {s: rng.standard_normal(space["pooled_dim"]).astype(np.float16) for s in captions}
-    key = hashlib.sha256(str(number).encode()).hexdigest()[:20]
-    return {
-        "key": key,
-        "height": height,
-        "width": width,
-        "moments": moments,
-        "captions": captions,
-        "pooled": pooled,
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """Say what a tiny store has.
+
+    Args:
+        member: "moments" or "latents".
+        form: of the tokens.
+        towers: names of text columns.
+        has_flipped: mirrored records.
+        features: names of feature columns.
+        sources: caption sources of the n-th sample.
+        seed: another one gives other samples.
+    """
+
+    member: Any = "moments"
+    form: Any = "float16"
+    towers: tuple[str, ...] = ("main",)
+    has_flipped: bool = False
+    features: tuple[str, ...] = ()
+    sources: Callable[[int], tuple[str, ...]] = lambda number: ("alt", "detailed")
+    seed: int = 0
 
 
-def write_encoded(
-    folder: Path, name: str, samples: list[dict[str, Any]], space: Mapping[str, Any]
+def make_key(number: int, seed: int = 0) -> str:
+    return hashlib.sha256(f"{seed} {number}".encode()).hexdigest()[:20]
+
+
+def make_arrays(
+    number: int, height: int, width: int, space: Mapping[str, Any], options: StoreOptions
+) -> dict[str, Any]:
+    """Make a sample's latents, a function of its number."""
+    rng = np.random.Generator(np.random.Philox(key=number + 1000 * options.seed))
+    mean = rng.standard_normal((space["latent_channels"], height // 8, width // 8))
+    std = np.full_like(mean, 0.05)
+    stored = mean if options.member == "latents" else np.concatenate([mean, std])
+    arrays = {options.member: stored.astype(np.float16)}
+    if options.has_flipped:
+        arrays["flipped"] = np.ascontiguousarray(stored[:, :, ::-1]).astype(np.float16)
+    return arrays
+
+
+def make_captions(
+    number: int, tower: str, space: Mapping[str, Any], options: StoreOptions
+) -> list[CaptionRecord]:
+    """Make a sample's captions by one text encoder."""
+    records: list[CaptionRecord] = []
+    for source in options.sources(number):
+        rng = np.random.default_rng([number, options.seed, *tower.encode(), *source.encode()])
+        length = (1 if source == "alt" else 4) + number % 3
+        tokens = rng.standard_normal((length, space["text_dim"])).astype(np.float16)
+        if options.form == "ids":
+            tokens = rng.integers(1, 30_000, length).astype(np.int32)
+        if options.form == "int8":
+            from curate.core.int8_tokens import pack_int8
+
+            tokens = pack_int8(tokens)
+        pooled = rng.standard_normal(space["pooled_dim"]).astype(np.float16)
+        records.append(
+            CaptionRecord(
+                source=source,
+                text=f"{source} of {number}",
+                tokens=tokens,
+                pooled=pooled,
+                num_truncated=0,
+            )
+        )
+    return records
+
+
+def write_shard(
+    folder: Path,
+    name: str,
+    numbers: range,
+    size: tuple[int, int],
+    space: Mapping[str, Any],
+    options: StoreOptions,
+) -> ShardEntry:
+    """Write one shard, all its columns."""
+    bucket = f"{size[0]}x{size[1]}"
+    latents = ArrayColumn(folder, name, {"bucket": bucket, "vae": space["vae"]})
+    texts = {t: CaptionColumn(folder / f"text-{t}", name, {}) for t in options.towers}
+    features = {f: ArrayColumn(folder / f, name, {}) for f in options.features}
+    for number in sorted(numbers, key=lambda n: make_key(n, options.seed)):
+        key = make_key(number, options.seed)
+        latents.add(key, make_arrays(number, *size, space, options))
+        for tower, text in texts.items():
+            text.add(key, make_captions(number, tower, space, options))
+        for feature, column in features.items():
+            column.add(key, {feature: np.full((2, 3), number, np.float32)})
+    for column in (latents, *texts.values(), *features.values()):
+        column.close()
+    return ShardEntry(name=name, bucket=bucket, num_samples=len(numbers), files={})
+
+
+def write_manifest(
+    folder: Path, shards: list[ShardEntry], space: Mapping[str, Any], options: StoreOptions
 ) -> None:
-    """Write one finished shard in the format of encode, with one failed row at its end."""
-    schema = pa.schema(FIELDS, metadata={b"latentmill": json.dumps(space).encode()})
-    out = folder / f".work-{name}"
-    out.mkdir(parents=True)
-    with ShardWriter(out, name, schema, with_tar=True) as writer:
-        for sample in sorted(samples, key=lambda s: s["key"]):
-            sources = list(sample["captions"])
-            members = {"moments.npy": npy_bytes(sample["moments"])}
-            members |= {f"{s}.npy": npy_bytes(a) for s, a in sample["captions"].items()}
-            row = {name: sample[name] for name in ("key", "height", "width")} | {"status": "ok"}
-            places = writer.write(row, members)  # the row is read at close, so offsets still fit in
-            row["moments.offset"], row["moments.bytes"] = places["moments.npy"]
-            row["captions.source"] = sources
-            row["captions.offset"] = [places[f"{s}.npy"][0] for s in sources]
-            row["captions.bytes"] = [places[f"{s}.npy"][1] for s in sources]
-            row["captions.pooled"] = [list(sample["pooled"][s]) for s in sources]
-        writer.write({"key": hashlib.sha256(name.encode()).hexdigest()[:20], "status": "not_image"})
-    identity = Identity(
-        stage="encode", version=1, seed=0, config={}, models={}, inputs={}, params={"shard": name}
+    manifest = LatentManifest(
+        latents=LatentFacts(
+            member=options.member,
+            vae=space["vae"],
+            channels=space["latent_channels"],
+            mean=tuple(space["latent_mean"]),
+            std=tuple(space["latent_std"]),
+            downsample=space["downsample"],
+            has_flipped=options.has_flipped,
+        ),
+        texts=tuple(
+            TextFacts(
+                name=tower,
+                encoder=space["text_encoder"],
+                dim=space["text_dim"],
+                pooled_dim=space["pooled_dim"],
+                max_tokens=space["max_tokens"],
+                form=options.form,
+            )
+            for tower in options.towers
+        ),
+        features=tuple(FeatureFacts(name=name, model="digest") for name in options.features),
+        shards=tuple(shards),
     )
-    commit(out, Output(store=LocalStore(folder)), name, identity, {})
-    out.rmdir()
+    (folder / NAME).write_text(manifest.to_json())
+
+
+def write_null(folder: Path, space: Mapping[str, Any], options: StoreOptions) -> None:
+    for tower in options.towers:
+        (caption, *_) = make_captions(
+            999, tower, space, StoreOptions(form=options.form, sources=lambda number: ("null",))
+        )
+        column = CaptionColumn(folder / f"text-{tower}", NULL_SHARD, {})
+        column.add("0" * 20, [caption])
+        column.close()
 
 
 MakeEncoded = Callable[..., ShardSet]
@@ -98,16 +176,28 @@ MakeEncoded = Callable[..., ShardSet]
 
 @pytest.fixture
 def make_encoded(tmp_path: Path) -> MakeEncoded:
-    """Give a function that writes shards: bucket name -> number of samples."""
+    """Give a function that writes a store: bucket name -> number of samples."""
 
-    def make(sizes: Mapping[str, int], folder: str = "encode", **changes: Any) -> ShardSet:
-        space = SPACE | changes
+    def make(
+        sizes: Mapping[str, int],
+        folder: str = "encode",
+        options: StoreOptions | None = None,
+        **changes: Any,
+    ) -> ShardSet:
+        space, options = SPACE | changes, options or StoreOptions()
+        (tmp_path / folder).mkdir()
+        shards: list[ShardEntry] = []
         number = 0
-        for shard, (bucket, count) in enumerate(sizes.items()):
+        for bucket, count in sizes.items():
             height, width = map(int, bucket.split("x"))
-            samples = [make_sample(number + i, height, width, space) for i in range(count)]
+            numbers = range(number, number + count)
+            name = f"{len(shards):05d}"
+            shards.append(
+                write_shard(tmp_path / folder, name, numbers, (height, width), space, options)
+            )
             number += count
-            write_encoded(tmp_path / folder, f"{shard:05d}", samples, space)
+        write_null(tmp_path / folder, space, options)
+        write_manifest(tmp_path / folder, shards, space, options)
         return ShardSet(tmp_path / folder)
 
     return make

@@ -10,7 +10,7 @@ from curate.core.errors import ConfigError, StageError
 from curate.core.stage import Place
 from train.backbones.backbone import BackboneConfig
 from train.config import TrainConfig
-from train.data import CaptionMix, LatentSet
+from train.data import LatentSet
 from train.loop import TrainState, make_identity, train
 from train.stage import TrainStage
 
@@ -38,8 +38,7 @@ def run_training(
         if state.samples_seen == kill_at:
             raise Killed
 
-    mix = CaptionMix(weights=config.caption_weights, dropout_frac=config.caption_dropout_frac)
-    with LatentSet(shards, mix) as data:
+    with LatentSet([(shards.store, 1.0)], config.reading) as data:
         identity = make_identity(config, {"shard": "digest"}, seed)
         return train(config, data, folder, identity, seed, on_step)
 
@@ -149,7 +148,6 @@ def test_stage_writes_equal_bytes_after_a_kill(make_encoded: Any, tmp_path: Path
         "model/diffusion_pytorch_model.safetensors",
         "train.json",
     }
-    mix = CaptionMix(weights=CONFIG.caption_weights, dropout_frac=CONFIG.caption_dropout_frac)
 
     def on_step(state: TrainState) -> None:
         if state.samples_seen == 32:
@@ -157,21 +155,26 @@ def test_stage_writes_equal_bytes_after_a_kill(make_encoded: Any, tmp_path: Path
 
     stage = TrainStage(CONFIG, {"encode": shards}, {}, 0)
     ((task,),) = stage.waves()
-    with LatentSet(shards, mix) as data, pytest.raises(Killed):
+    with LatentSet([(shards.store, 1.0)]) as data, pytest.raises(Killed):
         identity = make_identity(CONFIG, task.inputs, 0)
         train(CONFIG, data, tmp_path / "cut/scratch/checkpoints", identity, 0, on_step)
     assert (tmp_path / "cut/scratch/checkpoints/000000000000024").is_dir()
     assert run_stage(CONFIG, shards, tmp_path / "cut") == straight
 
 
-def test_task_depends_on_every_encoded_shard(make_encoded: Any) -> None:
+def test_task_depends_on_the_store_and_on_what_is_excluded(make_encoded: Any) -> None:
     shards = make_encoded({"16x16": 2, "8x16": 2})
-    ((task,),) = TrainStage(CONFIG, {"encode": shards}, {}, 0).waves()
-    assert {name.split("/")[1] for name in task.inputs} == {
-        "00000.tar",
-        "00000.parquet",
-        "00001.tar",
-        "00001.parquet",
+    stage = TrainStage(CONFIG, {"encode": shards}, {}, 0)
+    ((task,),) = stage.waves()
+    assert list(task.inputs) == ["encode/manifest.json"]
+    folder = shards.table_path("00000").parent
+    (folder / "excluded.jsonl").write_text("")
+    (folder / "_set.done.json").write_text("{}")
+    ((task,),) = stage.waves()
+    assert set(task.inputs) == {
+        "encode/manifest.json",
+        "encode/_set.done.json",
+        "encode/excluded.jsonl",
     }
 
 

@@ -1,0 +1,238 @@
+"""Find records of a latent store by number, and read many of them straight into one batch.
+
+    index -> Range(tar, offset, buffer) of each array -> read_ranges -> the buffers are full
+
+Ranges that lie near each other in one tar are read by one system call, their gap with them. Digests
+are of what was read, so that a flipped byte is found where it is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from curate.core.errors import ShardError
+from curate.core.latent_column import KEY_BYTES
+from curate.core.record_files import RecordFiles
+from curate.core.record_index import SUFFIX, RecordIndex, open_index
+from curate.core.store import Store
+
+# Chosen by us: a page; reading it costs less than a second system call (1 us, 4 KiB of copying).
+MAX_GAP = 4096
+
+
+class Range(NamedTuple):
+    """Name bytes to read, and where to.
+
+    Args:
+        tar: name in the store.
+        offset: in the tar, in bytes.
+        buffer: as long as what is read.
+        place: the caller's number of it.
+    """
+
+    tar: str
+    offset: int
+    buffer: memoryview
+    place: int
+
+
+class ArrayMember(NamedTuple):
+    """Hold where one array of each record of a shard lies.
+
+    Args:
+        offsets: [N], uint64, in bytes.
+        digests: [N], uint64, xxh3-64.
+        dtype: of the arrays.
+        shape: likewise.
+    """
+
+    offsets: memoryview
+    digests: memoryview
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayShard:
+    """Hold an opened shard of arrays.
+
+    Args:
+        tar: name in the store.
+        keys: [N * 10], bytes, the keys one after the other.
+        num_records: N.
+        members: by name.
+        numbers: name -> [N], whole numbers that encode kept with the records.
+    """
+
+    tar: str
+    keys: memoryview
+    num_records: int
+    members: Mapping[str, ArrayMember]
+    numbers: Mapping[str, NDArray[Any]]
+
+    def key(self, row: int) -> bytes:
+        """Give a record's key, 10 bytes."""
+        return bytes(self.keys[row * KEY_BYTES : (row + 1) * KEY_BYTES])
+
+
+class Caption(NamedTuple):
+    """Hold where a caption lies; offsets in bytes from the start of the tar."""
+
+    tokens_at: int
+    pooled_at: int
+    num_tokens: int
+    source: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionShard:
+    """Hold an opened shard of captions.
+
+    Args:
+        tar: name in the store.
+        sources: names of caption sources.
+        keys_xxh3: digest of the keys, hex.
+        base: [N], uint64.
+        first: [N + 1], uint32, each record's first caption.
+        captions: [C] of `CAPTION`.
+    """
+
+    tar: str
+    sources: tuple[str, ...]
+    keys_xxh3: str
+    base: memoryview
+    first: memoryview
+    captions: NDArray[Any]
+
+    def of(self, row: int) -> list[Caption]:
+        """List a record's captions."""
+        base = self.base[row]
+        found: list[Caption] = []
+        for number in range(self.first[row], self.first[row + 1]):
+            tokens_at, pooled_at, *rest = self.captions.item(number)
+            found.append(Caption(base + tokens_at, base + pooled_at, *rest))
+        return found
+
+
+def open_arrays(store: Store, files: RecordFiles, name: str) -> ArrayShard:
+    """Open the index of NAME.tar and see that it is of this tar.
+
+    Raises:
+        ShardError: the index or the tar is absent, damaged, or one is older than the other.
+    """
+    index = _open_checked(store, files, name)
+    members: dict[str, ArrayMember] = {}
+    for member, said in index.facts["members"].items():
+        members[member] = ArrayMember(
+            offsets=index.arrays[f"{member}.offset"].data,
+            digests=index.arrays[f"{member}.xxh3"].data,
+            dtype=np.dtype(said["dtype"]),
+            shape=tuple(said["shape"]),
+        )
+    plain = {n: a for n, a in index.arrays.items() if n != "key" and "." not in n}
+    keys = index.arrays["key"]
+    return ArrayShard(
+        tar=f"{name}.tar",
+        keys=keys.reshape(-1).data,
+        num_records=len(keys),
+        members=members,
+        numbers=plain,
+    )
+
+
+def open_captions(store: Store, files: RecordFiles, name: str) -> CaptionShard:
+    """Open the index of a text column's NAME.tar; errors as of `open_arrays`."""
+    index = _open_checked(store, files, name)
+    return CaptionShard(
+        tar=f"{name}.tar",
+        sources=tuple(index.facts["sources"]),
+        keys_xxh3=index.facts["keys_xxh3"],
+        base=index.arrays["base"].data,
+        first=index.arrays["first"].data,
+        captions=index.arrays["captions"],
+    )
+
+
+def check_keys(arrays: ArrayShard, captions: CaptionShard) -> None:
+    """Refuse captions of other samples.
+
+    Raises:
+        ShardError: the two columns do not have the same keys in the same order.
+    """
+    found = xxhash.xxh3_64_hexdigest(arrays.keys)
+    if found != captions.keys_xxh3:
+        raise ShardError(
+            f"{captions.tar}: must have the keys of {arrays.tar} in the same order, digest "
+            f"{found}, got {captions.keys_xxh3}; run encode again"
+        )
+
+
+def read_ranges(
+    files: RecordFiles, ranges: Sequence[Range], on_fault: Callable[[int, str], None]
+) -> None:
+    """Fill all buffers; near ones by one call.
+
+    Args:
+        files: the store's.
+        ranges: best in the order of tar and offset.
+        on_fault: told the place of a range that could not be read, and why.
+    """
+    start, end, tar = 0, 0, ""
+    group: list[Range] = []
+    buffers: list[memoryview] = []
+    for one in ranges:
+        gap = one.offset - end
+        if one.tar == tar and 0 <= gap <= MAX_GAP:
+            if gap:
+                buffers.append(_GAP[:gap])
+        else:
+            if buffers:
+                _read(files, start, group, buffers, on_fault)
+            group, buffers = [], []
+            tar, start = one.tar, one.offset
+        group.append(one)
+        buffers.append(one.buffer)
+        end = one.offset + len(one.buffer)
+    if buffers:
+        _read(files, start, group, buffers, on_fault)
+
+
+# Threads write what nobody reads into it at the same time.
+_GAP = memoryview(bytearray(MAX_GAP))
+
+
+def _read(
+    files: RecordFiles,
+    start: int,
+    group: list[Range],
+    buffers: list[memoryview],
+    on_fault: Callable[[int, str], None],
+) -> None:
+    try:
+        files.preadv(group[0].tar, start, buffers)
+    except (ShardError, OSError) as error:
+        if len(group) == 1:
+            on_fault(group[0].place, str(error))
+            return
+        for one in group:  # the fault is of one of them
+            _read(files, one.offset, [one], [one.buffer], on_fault)
+
+
+def _open_checked(store: Store, files: RecordFiles, name: str) -> RecordIndex:
+    place = f"{store.url}/{name}"
+    try:
+        index = open_index(store.local_path(f"{name}{SUFFIX}"))
+        size = files.size(f"{name}.tar")
+    except FileNotFoundError as error:
+        raise ShardError(
+            f"{place}: its tar and its index must be there, got {error}; run encode again"
+        ) from error
+    index.check_tar(size, f"{place}.tar")
+    return index

@@ -1,0 +1,151 @@
+"""Find what a planned batch will read: records, captions and coins, before a byte is read.
+
+planned batch -> per sample: key, epoch -> record of latents, caption of each text column
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from curate.core.record_reader import ArrayMember, Caption
+from train.draws import Draws, draw_name
+from train.mix import CaptionChooser, CaptionMix, choose_caption
+from train.store import LatentStore
+
+_VERIFIED_FRAC = 0.01  # Source: storage.md, section 8: "sampled (e.g. 1 %)"
+
+
+class Showing(NamedTuple):
+    """Name the caption of one text column that a sample is shown with."""
+
+    tar: str
+    caption: Caption
+
+
+class Visit(NamedTuple):
+    """Say what is read for one sample.
+
+    Args:
+        owner: number of the store.
+        name: key and epoch, which name its draws.
+        tar: of the latents.
+        row: in its shard.
+        shard: place in the manifest's list.
+        member: of the latents, the mirrored ones where the coin said so.
+        is_flipped: whether it did.
+        source: of the caption; "" for none.
+        showings: for each text column; None for the null caption.
+        is_verified: digests are compared.
+    """
+
+    owner: int
+    name: bytes
+    tar: str
+    row: int
+    shard: int
+    member: ArrayMember
+    is_flipped: bool
+    source: str
+    showings: tuple[Showing | None, ...]
+    is_verified: bool
+
+
+class Visitor:
+    """Turn planned samples into visits.
+
+    Args:
+        stores: in the plan's order.
+        mix: which captions are drawn.
+        seed: the run's seed.
+        verify: "never", "sampled" or "always".
+        with_flips: see `Wishes`.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[LatentStore],
+        mix: CaptionMix,
+        seed: int,
+        *,
+        verify: str,
+        with_flips: bool,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._stores = stores
+        self._chooser = CaptionChooser(mix)
+        self._dropout_frac = mix.dropout_frac
+        self._verified_frac = {"never": 0.0, "sampled": _VERIFIED_FRAC, "always": 1.0}[verify]
+        self._has_flips = [with_flips and s.manifest.latents.has_flipped for s in stores]
+        self._num_texts = len(stores[0].manifest.texts)
+        self._ranks: dict[tuple[str, ...], list[int]] = {}
+        purposes = ("dropout", "caption", "flip", "verify")
+        self._dropout, self._caption, self._flip, self._verify = (
+            Draws(seed, purpose) for purpose in purposes
+        )
+
+    def visit(self, owner: int, shard_number: int, row: int, epoch: int) -> Visit:
+        """Toss a sample's coins and look up its records."""
+        store = self._stores[owner]
+        shard = store.shard(shard_number)
+        name = draw_name(shard.key(row), epoch)
+        flipped = self._has_flips[owner] and self._flip.uniform(name) < 0.5
+        source, showings = self._choose(store, shard_number, row, name)
+        return Visit(
+            owner,
+            name,
+            shard.tar,
+            row,
+            shard_number,
+            shard.members["flipped" if flipped else store.manifest.latents.member],
+            flipped,
+            source,
+            showings,
+            self._verified_frac > 0 and self._verify.uniform(name) < self._verified_frac,
+        )
+
+    def _choose(
+        self, store: LatentStore, number: int, row: int, name: bytes
+    ) -> tuple[str, tuple[Showing | None, ...]]:
+        if not self._num_texts or self._dropout.uniform(name) < self._dropout_frac:
+            return "", (None,) * self._num_texts
+        wanted = self._chooser.draw(self._caption.uniform(name))
+        home = store.home(number, row)
+        showings: list[Showing | None] = []
+        for text in range(self._num_texts):
+            shard = store.captions(text, home.shard)
+            captions = shard.of(home.row)
+            ranks = self._rank(shard.sources)
+            own = [ranks[caption.source] for caption in captions]
+            chosen = choose_caption(own, wanted)
+            if text == 0:  # the other columns follow
+                self._count(own, chosen, wanted)
+                if chosen < 0:
+                    return "", (None,) * self._num_texts
+                wanted = own[chosen]
+            fits = chosen >= 0 and own[chosen] == wanted
+            showings.append(Showing(shard.tar, captions[chosen]) if fits else None)
+        return self._chooser.sources[wanted], tuple(showings)
+
+    def _rank(self, sources: tuple[str, ...]) -> list[int]:
+        if sources not in self._ranks:
+            self._ranks[sources] = self._chooser.rank(sources)
+        return self._ranks[sources]
+
+    def _count(self, own: Sequence[int], chosen: int, wanted: int) -> None:
+        if chosen >= 0 and own[chosen] == wanted:
+            return
+        with self._lock:
+            self.counts["without_caption" if chosen < 0 else "other_caption"] += 1
+
+
+def planned_rows(
+    store: LatentStore, bucket: str, positions: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Give shard and row of samples of one store's bucket."""
+    return store.buckets[bucket].locate(np.asarray(positions, np.int64))
