@@ -54,6 +54,8 @@ def score_captions(
         best_sentence: [N], float32, -1..1, the highest over the first `MAX_SENTENCES` sentences.
         Both are NaN where a text is empty.
     """
+    if not images:
+        return np.empty(0, np.float32), np.empty(0, np.float32)
     distinct = {id(image): image for image in images}
     rows = {name: row for row, name in enumerate(distinct)}
     embedded = model.embed_images(list(distinct.values()))  # [distinct, dim]
@@ -67,11 +69,13 @@ def score_embedded(
     assert len(pictures) == len(texts), "one picture for each text"
     starts = [text.strip()[:MAX_CHARACTERS] for text in texts]
     sentences = [split_sentences(start)[:MAX_SENTENCES] for start in starts]
-    wanted = dict.fromkeys(piece for pieces in (starts, *sentences) for piece in pieces if piece)
-    rows = {piece: row for row, piece in enumerate(wanted)}
-    embedded = model.embed_texts(fit_texts(model, list(wanted)))  # [pieces, dim]
     whole = np.full(len(texts), np.nan, np.float32)
     best = np.full(len(texts), np.nan, np.float32)
+    wanted = dict.fromkeys(piece for pieces in (starts, *sentences) for piece in pieces if piece)
+    if not wanted:
+        return whole, best
+    rows = {piece: row for row, piece in enumerate(wanted)}
+    embedded = model.embed_texts(fit_texts(model, list(wanted)))  # [pieces, dim]
     for number, (picture, start) in enumerate(zip(pictures, starts, strict=True)):
         if start:
             whole[number] = embedded[rows[start]] @ picture
