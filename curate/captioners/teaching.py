@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from curate.captioners.captioner import CaptionRequest
-from curate.captioners.vlm import Asked, VlmCaptioner
+from curate.captioners.vlm import VlmCaptioner
 from curate.captioners.vlm_folder import LoadedVlm
 from curate.captioners.vlm_prompts import list_marks
 from curate.core.errors import ModelError, SampleError
@@ -137,8 +137,7 @@ class Teacher:
             requests: as the captioner will be asked.
             answers: to each, as `tokenize` gives them.
         """
-        asked = [Asked(request=r, prompt=self._captioner.write_prompt(r)) for r in requests]
-        inputs = dict(self._captioner.encode(asked))
+        inputs = dict(self._captioner.encode(self._captioner.ask(requests)))
         if "input_ids" not in inputs:
             return self._after_start(inputs, answers)
         if self._vlm.model.config.is_encoder_decoder:

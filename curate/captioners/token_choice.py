@@ -31,6 +31,7 @@ class TokenChooser(LogitsProcessor):
         self.sampling = sampling
         self._draws = torch.from_numpy(_draw(seeds, max_new_tokens, sampling.temperature))
         self._logprobs: list[Tensor] = []
+        self._is_plain = sampling.temperature == 0 and sampling.repetition_penalty == 1
         self._num_before = -1  # tokens that stood before the answer
 
     @property
@@ -55,11 +56,14 @@ class TokenChooser(LogitsProcessor):
             scores: [B, V] logits.
 
         Returns:
-            [B, V]: 0 for the chosen token, minus infinity for all others.
+            [B, V], with the chosen token above all others.
         """
         if self._num_before < 0:
             self._num_before = input_ids.shape[1]
         logits = scores.float()
+        if self._is_plain:  # `generate` takes the likeliest by itself
+            self._logprobs.append(logits.amax(-1) - logits.logsumexp(-1))
+            return scores
         # Only the answer is penalised: prompts are padded, and the padding is not the row's own.
         chosen = self._choose(logits, input_ids[:, self._num_before :])[:, None]
         self._logprobs.append(logits.log_softmax(-1).gather(1, chosen)[:, 0])

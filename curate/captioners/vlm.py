@@ -34,7 +34,7 @@ from curate.captioners.vlm_batches import BatchLimits, plan_batches
 from curate.captioners.vlm_families import check_templates
 from curate.captioners.vlm_folder import digest_folder, load_vlm
 from curate.captioners.vlm_inputs import Asked, Inputs
-from curate.captioners.vlm_prompts import write_prompt
+from curate.captioners.vlm_prompts import PromptWriter
 from curate.core.ahead import map_ahead
 from curate.core.errors import SAMPLE_FAULTS, ModelError
 from curate.core.model_ref import ModelRef
@@ -56,6 +56,7 @@ class VlmCaptioner:
         folder = ref.paths[0]
         self.limits = limits or BatchLimits()
         self.vlm = load_vlm(folder)
+        self._prompts = PromptWriter(self.vlm.family, self.vlm.processor)
         self.image_options = vlm_inputs.bound_pictures(self.vlm, self.limits.max_pixels)
         hub = ref.settings if isinstance(ref.settings, HubModel) else None
         self._provenance = Provenance(
@@ -84,7 +85,7 @@ class VlmCaptioner:
             torch.OutOfMemoryError: not even one request fits into memory.
         """
         check_templates(self.vlm.model_type, [request.template for request in requests])
-        asked = [Asked(request=r, prompt=self.write_prompt(r)) for r in requests]
+        asked = self.ask(requests)
         plan = plan_batches(
             vlm_inputs.expect_costs(self.vlm, asked, self.image_options), self.limits
         )
@@ -95,9 +96,10 @@ class VlmCaptioner:
             attempts |= zip(rows, self._answer(batch, inputs, sampling), strict=True)
         return [attempts[index] for index in range(len(requests))]
 
-    def write_prompt(self, request: CaptionRequest) -> str:
-        """Write the instruction as this model's processor wants it."""
-        return write_prompt(request, self.vlm.family, self.vlm.processor)
+    def ask(self, requests: Sequence[CaptionRequest]) -> list[Asked]:
+        """Write the instructions as this model's processor wants them."""
+        prompts = self._prompts.write_all(requests)
+        return [Asked(request=r, prompt=p) for r, p in zip(requests, prompts, strict=True)]
 
     def encode(self, asked: Sequence[Asked]) -> Inputs:
         """Turn pictures and prompts into the model's input; see `vlm_inputs.encode`."""

@@ -17,18 +17,39 @@ from curate.captioners.vlm_families import Family
 MAX_TEXT_CHARS = 2_000
 
 
-def write_prompt(request: CaptionRequest, family: Family, processor: Any) -> str:
-    """Write the instruction with one place for the picture; "" for families that take none."""
-    if family.prompt != "chat":
-        return family.tasks[request.template.id]
-    marks = list_marks(processor)
-    text = request.template.fill(
-        alt=clean_text(request.alt, marks), draft=clean_text(request.draft, marks)
-    )
-    content = [{"type": "image"}, {"type": "text", "text": text}]
-    return processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
+class PromptWriter:
+    """Write prompts for one model; equal questions are rendered once a call of `write_all`."""
+
+    def __init__(self, family: Family, processor: Any) -> None:
+        self._family = family
+        self._processor = processor
+        self._marks = list_marks(processor)
+
+    def write_all(self, requests: Sequence[CaptionRequest]) -> list[str]:
+        """Write the prompts of many requests; most of them are the same."""
+        known: dict[tuple[str, str, str], str] = {}
+        prompts: list[str] = []
+        for request in requests:
+            template = request.template
+            alt = request.alt if template.uses_alt else ""
+            draft = request.draft if template.uses_draft else ""
+            asked = (template.digest, alt, draft)
+            if asked not in known:
+                known[asked] = self.write(request)
+            prompts.append(known[asked])
+        return prompts
+
+    def write(self, request: CaptionRequest) -> str:
+        """Write one instruction with its place for the picture; "" for families without words."""
+        if self._family.prompt != "chat":
+            return self._family.tasks[request.template.id]
+        text = request.template.fill(
+            alt=clean_text(request.alt, self._marks), draft=clean_text(request.draft, self._marks)
+        )
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        return self._processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
 
 
 def clean_text(text: str, marks: Sequence[str]) -> str:

@@ -54,10 +54,9 @@ def test_greedy_takes_the_likeliest_and_notes_its_probability() -> None:
     for step in range(3):
         scores = chooser(torch.cat([before, torch.zeros(6, step, dtype=torch.long)], 1), LOGITS)
         assert torch.equal(scores.argmax(-1), LOGITS.argmax(-1))
-        assert (scores == 0).sum(1).tolist() == [1] * 6
     expected = LOGITS.log_softmax(-1).max(-1).values
     assert chooser.num_steps == 3
-    assert torch.equal(chooser.logprobs, expected[:, None].repeat(1, 3))
+    torch.testing.assert_close(chooser.logprobs, expected[:, None].repeat(1, 3))
 
 
 def test_only_the_answer_is_penalised_not_the_padded_prompt() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,6 @@ def make_requests(captioner: VlmCaptioner) -> list[CaptionRequest]:
     ]
 
 
-def ask(captioner: VlmCaptioner, requests: Sequence[CaptionRequest]) -> list[Asked]:
-    return [Asked(request=r, prompt=captioner.write_prompt(r)) for r in requests]
-
-
 def read_logits(captioner: VlmCaptioner, inputs: Mapping[str, Tensor], answers: Tensor) -> Tensor:
     """Give the logits of every token of the answers [B, T] and of the one after: [B, T + 1, V]."""
     model: Any = captioner.vlm.model
@@ -91,7 +87,9 @@ def read_logits(captioner: VlmCaptioner, inputs: Mapping[str, Tensor], answers: 
         given["input_ids"] = torch.cat([prompt, answers], 1)
         for name in ("attention_mask", "token_type_ids", "mm_token_type_ids"):
             if name in given:
-                fill = torch.full_like(answers, 0 if name == "mm_token_type_ids" else 1)
+                # 1 marks PaliGemma's answer, which looks back only; elsewhere it marks pictures.
+                is_one = name == "attention_mask" or model.config.model_type == "paligemma"
+                fill = torch.full_like(answers, int(is_one))
                 given[name] = torch.cat([given[name], fill], 1)
     else:
         text = getattr(model.config, "text_config", model.config)
@@ -124,7 +122,7 @@ def same(one: CaptionAttempt, other: CaptionAttempt) -> bool:
 
 
 def test_batch_equals_single_from_the_first_position_to_the_last(captioner: VlmCaptioner) -> None:
-    asked = ask(captioner, make_requests(captioner))
+    asked = captioner.ask(make_requests(captioner))
     num_words = len(captioner.vlm.processor.tokenizer.added_tokens_decoder)
     answers = torch.arange(4)[None] + torch.arange(len(asked))[:, None] + num_words
     answers = answers % captioner.vlm.model.get_input_embeddings().weight.shape[0]
@@ -136,7 +134,7 @@ def test_batch_equals_single_from_the_first_position_to_the_last(captioner: VlmC
 
 def test_wrong_padding_side_is_seen(captioner: VlmCaptioner) -> None:
     """The test above would see a family that pads on the wrong side."""
-    asked = ask(captioner, make_requests(captioner))
+    asked = captioner.ask(make_requests(captioner))
     inputs = captioner.encode(asked)
     if "attention_mask" not in inputs or inputs["attention_mask"].all():
         pytest.skip("all prompts are equally long, so nothing is padded")
@@ -154,7 +152,7 @@ def test_answers_are_those_of_a_plain_loop_over_the_model(captioner: VlmCaptione
     requests = make_requests(captioner)
     decode = captioner.vlm.processor.tokenizer.decode
     for one, attempt in zip(
-        ask(captioner, requests), captioner.caption(requests, GREEDY), strict=True
+        captioner.ask(requests), captioner.caption(requests, GREEDY), strict=True
     ):
         tokens, logprobs = write_alone(captioner, one)
         assert attempt.text_raw == decode(tokens, skip_special_tokens=True)
@@ -188,7 +186,7 @@ def test_another_seed_gives_another_answer(captioner: VlmCaptioner) -> None:
 def test_all_of_a_prompt_is_counted_and_none_of_the_padding(captioner: VlmCaptioner) -> None:
     requests = make_requests(captioner)
     for one, attempt in zip(
-        ask(captioner, requests), captioner.caption(requests, GREEDY), strict=True
+        captioner.ask(requests), captioner.caption(requests, GREEDY), strict=True
     ):
         inputs = captioner.encode([one])
         expected = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
@@ -197,7 +195,7 @@ def test_all_of_a_prompt_is_counted_and_none_of_the_padding(captioner: VlmCaptio
 
 
 def test_no_prompt_has_a_second_start_or_end(captioner: VlmCaptioner) -> None:
-    inputs = captioner.encode(ask(captioner, make_requests(captioner)))
+    inputs = captioner.encode(captioner.ask(make_requests(captioner)))
     tokenizer = captioner.vlm.processor.tokenizer
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if "input_ids" in inputs and token is not None:
@@ -206,7 +204,7 @@ def test_no_prompt_has_a_second_start_or_end(captioner: VlmCaptioner) -> None:
 
 def test_expected_picture_tokens_are_those_found(captioner: VlmCaptioner) -> None:
     """Batches are planned by counts made before a picture is prepared."""
-    asked = ask(captioner, make_requests(captioner))
+    asked = captioner.ask(make_requests(captioner))
     expected = [c.visual for c in expect_costs(captioner.vlm, asked, captioner.image_options)]
     found = [a.num_visual_tokens for a in captioner.caption([a.request for a in asked], GREEDY)]
     if "input_ids" not in captioner.encode(asked[:1]):
@@ -223,7 +221,7 @@ def test_expected_picture_tokens_are_those_found(captioner: VlmCaptioner) -> Non
 
 
 def test_every_key_of_the_processor_but_labels_reaches_the_model(captioner: VlmCaptioner) -> None:
-    asked = ask(captioner, make_requests(captioner))
+    asked = captioner.ask(make_requests(captioner))
     seen: dict[str, Any] = {}
     forward = captioner.vlm.model.generate
 
@@ -248,6 +246,7 @@ def test_every_key_of_the_processor_but_labels_reaches_the_model(captioner: VlmC
 def test_every_family_of_the_table_is_tested() -> None:
     # qwen3_vl_moe is Qwen3-VL with another decoder.
     assert set(FAMILIES) - set(SAVERS) == {"qwen3_vl_moe"}
+    assert set(SAVERS) - set(FAMILIES) == {"gemma3"}  # a chat model like any other
 
 
 @pytest.mark.parametrize(
@@ -284,7 +283,7 @@ def test_a_template_that_writes_its_own_start_gets_no_second_one(tmp_path: Path)
     save_llava(tmp_path, template=chat_template("<image>", before="<s> "))
     captioner = load(tmp_path)
     captioner.vlm.processor.tokenizer.add_bos_token = True
-    inputs = captioner.encode(ask(captioner, make_requests(captioner)))
+    inputs = captioner.encode(captioner.ask(make_requests(captioner)))
     assert (inputs["input_ids"] == 1).sum(1).tolist() == [1] * len(SIZES)
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 from curate.captioners.captioner import CaptionRequest, Sampling
 from curate.captioners.instructions import Template
 from curate.captioners.vlm import VlmCaptioner
-from curate.captioners.vlm_inputs import Asked
 from curate.captioners.vlm_prompts import MAX_TEXT_CHARS, clean_text, list_marks
 from curate.core.model_ref import ModelRef
 from tests.captioners.tiny_vlms import save_llava, save_qwen2_vl
@@ -49,14 +48,14 @@ def test_alt_text_adds_no_picture_and_no_turn(qwen: VlmCaptioner, alt: str) -> N
 
 
 def test_alt_text_is_shown_as_it_is_but_for_marks_and_length(qwen: VlmCaptioner) -> None:
-    shown = qwen.write_prompt(ask("Cats & \u00e9toiles <b>{draft}</b>"))
+    shown = qwen.ask([ask("Cats & \u00e9toiles <b>{draft}</b>")])[0].prompt
     assert "alt text: Cats & \u00e9toiles <b>{draft}</b> describe this" in shown
-    assert len(qwen.write_prompt(ask("y" * 100_000))) < MAX_TEXT_CHARS + 200
+    assert len(qwen.ask([ask("y" * 100_000)])[0].prompt) < MAX_TEXT_CHARS + 200
 
 
 def test_marks_are_the_special_tokens_and_the_processors_own(tmp_path: Path) -> None:
     save_llava(tmp_path)
     captioner = VlmCaptioner(ModelRef(kind="vlm", paths=(tmp_path,)))
     assert {"<image>", "<s>", "</s>", "<pad>"} <= set(list_marks(captioner.vlm.processor))
-    asked = [Asked(request=ask("<image>"), prompt=captioner.write_prompt(ask("<image>")))]
+    asked = captioner.ask([ask("<image>")])
     assert (captioner.encode(asked)["input_ids"] == 4).sum() == 4

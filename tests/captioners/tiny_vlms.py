@@ -18,6 +18,10 @@ from transformers import (
     Florence2Config,
     Florence2ForConditionalGeneration,
     Florence2Processor,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
     GitConfig,
     GitForCausalLM,
     GitProcessor,
@@ -82,8 +86,14 @@ def chat_template(image: str, before: str = "") -> str:
     )
 
 
-def make_tokenizer(*marks: str, names_image: bool = True) -> PreTrainedTokenizerFast:
-    """Make a tokenizer whose words are tokens; `marks` are special ones beside `SPECIAL`."""
+def make_tokenizer(*marks: str, names_image: bool = True, **names: str) -> PreTrainedTokenizerFast:
+    """Make a tokenizer whose words are tokens.
+
+    Args:
+        *marks: special tokens beside `SPECIAL`.
+        names_image: the tokenizer says which token stands for a picture.
+        **names: of further special tokens.
+    """
     special_words = [*SPECIAL, *marks]
     words = dict.fromkeys([*special_words, *WORDS.split()])
     tokenizer = Tokenizer(
@@ -97,7 +107,7 @@ def make_tokenizer(*marks: str, names_image: bool = True) -> PreTrainedTokenizer
         bos_token=BOS,
         eos_token=EOS,
         unk_token=UNK,
-        extra_special_tokens={"image_token": IMAGE} if names_image else {},
+        extra_special_tokens=names | ({"image_token": IMAGE} if names_image else {}),
     )
 
 
@@ -259,6 +269,28 @@ def save_git(folder: Path, seed: int = 0) -> None:
     _save(GitForCausalLM(config), processor, folder, seed)
 
 
+def save_gemma3(folder: Path, seed: int = 0) -> None:
+    """A chat model without a line in the families' table; its pictures see themselves whole."""
+    tokenizer = make_tokenizer("<boi>", "<eoi>", boi_token="<boi>", eoi_token="<eoi>")
+    ids = tokenizer.convert_tokens_to_ids
+    config = Gemma3Config(
+        vision_config={"model_type": "siglip_vision_model", **TOWER, "patch_size": 8},
+        text_config={**DECODER, **_ids(tokenizer), "head_dim": 16, "sliding_window": 16},
+        mm_tokens_per_image=4,
+        image_token_index=ids(IMAGE),
+        boi_token_index=ids("<boi>"),
+        eoi_token_index=ids("<eoi>"),
+        tie_word_embeddings=False,
+    )
+    processor = Gemma3Processor(
+        Gemma3ImageProcessor(size=SQUARE),
+        tokenizer,
+        chat_template=chat_template("<boi>", before=f"{BOS} "),
+        image_seq_length=4,
+    )
+    _save(Gemma3ForConditionalGeneration(config), processor, folder, seed)
+
+
 SAVERS: Mapping[str, Callable[[Path], None]] = {
     "blip": save_blip,
     "git": save_git,
@@ -270,6 +302,7 @@ SAVERS: Mapping[str, Callable[[Path], None]] = {
     "smolvlm": save_smolvlm,
     "paligemma": save_paligemma,
     "florence2": save_florence2,
+    "gemma3": save_gemma3,
 }
 
 
