@@ -28,7 +28,6 @@ from pipelines.fitting.config import FitCaptionerConfig
 if TYPE_CHECKING:
     from curate.captioners.vlm import VlmCaptioner
     from pipelines.fitting.lessons import Lessons
-    from pipelines.fitting.samples import FitSamples
     from train.captioning.loop import OnStep
 
 
@@ -113,7 +112,7 @@ def _run(
     record = read_record(out)
     if record is None:
         lessons = Lessons(samples, teacher, template, config.seed)
-        record = _fit(config, captioner, ref.paths[0], lessons, samples, facts, on_step)
+        record = _fit(config, captioner, ref.paths[0], lessons, facts, on_step)
         LocalStore(out).write(RECORD, to_json(record).encode())
     shutil.rmtree(out / WORK)
     check_same(out, record, facts)
@@ -125,7 +124,6 @@ def _fit(
     captioner: VlmCaptioner,
     base: Path,
     lessons: Lessons,
-    samples: FitSamples,
     facts: dict[str, Any],
     on_step: OnStep | None,
 ) -> dict[str, Any]:
@@ -153,9 +151,10 @@ def _fit(
     # 2. Fit; the captioner's own model changes.
     adapted = adapt(vlm.model, config, config.seed)
     record = {**facts, **count_parameters(vlm.model)}
-    keys = [sample.key for sample in samples.learnt]
     checkpoints = out / WORK / "checkpoints"
-    state = fit(vlm.model, lessons.prepare, keys, config, checkpoints, facts, config.seed, on_step)
+    state = fit(
+        vlm.model, lessons.prepare, lessons.keys, config, checkpoints, facts, config.seed, on_step
+    )
 
     # 3. Save; each folder gets its name when it is whole.
     LocalStore(out).write(METRICS, to_jsonl(state.lines).encode())

@@ -31,6 +31,11 @@ class Lessons:
         self._template = template
         self._seed = seed
 
+    @property
+    def keys(self) -> list[str]:
+        """Give the keys of the samples to learn from."""
+        return [sample.key for sample in self._samples.learnt]
+
     def prepare(self, picks: Sequence[Pick]) -> LabelledBatch:
         """Make the batch of some picks among the samples to learn from."""
         chosen = [(self._samples.learnt[pick.index], pick.epoch) for pick in picks]

@@ -14,30 +14,22 @@ import heapq
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from curate.core.errors import DataError, SampleError
 from curate.core.image import decode_image
-from curate.core.schema import OK, is_key
+from curate.core.schema import OK
 from curate.core.seed import derive_seed
-from curate.core.shard import ShardSet
-from curate.core.store import open_store
-from curate.sources.config import IngestConfig
-from curate.sources.folder import FolderSource
-from curate.sources.source import RawSample, Source
-from curate.sources.table import make_source
-from curate.sources.tables.image_table import ImageTableSource
-from curate.sources.webdataset import WebDatasetSource
+from curate.sources.source import RawSample
 from pipelines.fitting.config import FitCaptionerConfig
+from pipelines.fitting.inputs import ALT, captions_of, key_of, open_input
 
 Accept = Callable[[str], object]
-_ALT = "alt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +84,6 @@ class FitSamples:
             return decode_image(os.pread(stream.fileno(), sample.num_bytes, sample.offset))
 
 
-def open_input(path: str, scratch: Path) -> Iterator[RawSample]:
-    """Yield the samples of an input that holds pictures.
-
-    Raises:
-        DataError: it holds none, or URLs of pictures.
-    """
-    source = _open_source(path)
-    for task in source.plan():
-        yield from source.read(task, scratch)
-
-
 def collect(config: FitCaptionerConfig, accept: Accept, folder: Path) -> FitSamples:
     """Read the input once and keep what the fit needs.
 
@@ -124,7 +105,7 @@ def collect(config: FitCaptionerConfig, accept: Accept, folder: Path) -> FitSamp
     with pictures.open("wb") as stream:
         for raw in open_input(config.input, folder):
             counts["in"] += 1
-            part = parts["heldout" if _is_heldout(_key_of(raw), config) else "learnt"]
+            part = parts["heldout" if _is_heldout(key_of(raw), config) else "learnt"]
             try:
                 sample = _read_sample(raw, config, accept, stream.tell())
             except SampleError as error:
@@ -173,23 +154,6 @@ class _Part:
         return [self.kept[key] for key in sorted(self.kept)]
 
 
-def _open_source(path: str) -> Source:
-    """Open the input; of our own shards only those that are finished."""
-    store = open_store(path)
-    if not store.is_local or Path(store.url).is_dir():
-        shards = ShardSet(store)
-        tars = [f"{shard}.tar" for shard in shards.shards() if shards.has_tar(shard)]
-        if tars:
-            return WebDatasetSource(store, tars)
-    source = make_source(IngestConfig(source=path))
-    if not isinstance(source, (WebDatasetSource, FolderSource, ImageTableSource)):
-        raise DataError(
-            f"input: must hold pictures, got {path}; run `curate run stage=ingest` on it and give "
-            "the folder of its shards"
-        )
-    return source
-
-
 def _read_sample(
     raw: RawSample, config: FitCaptionerConfig, accept: Accept, offset: int
 ) -> FitSample:
@@ -200,7 +164,7 @@ def _read_sample(
     """
     if raw.status != OK or raw.data is None:
         raise SampleError(raw.status)
-    captions = _captions_of(raw)
+    captions = captions_of(raw)
     wanted = [
         text
         for source, text in captions.items()
@@ -209,8 +173,8 @@ def _read_sample(
     texts = _accepted(wanted, accept)
     decode_image(raw.data)
     return FitSample(
-        key=_key_of(raw),
-        alt=captions.get(_ALT, ""),
+        key=key_of(raw),
+        alt=captions.get(ALT, ""),
         texts=tuple(sorted(texts)),
         offset=offset,
         num_bytes=len(raw.data),
@@ -235,26 +199,6 @@ def _accepted(texts: Sequence[str], accept: Accept) -> set[str]:
     if not accepted:
         raise fault
     return accepted
-
-
-def _captions_of(raw: RawSample) -> dict[str, str]:
-    """Give source -> text: what bucket's .json lists, or else the one caption as alt text.
-
-    Bucket's .txt is one of its captions, not the alt text.
-    """
-    told: Any = raw.fields.get("captions")
-    if isinstance(told, dict):  # source: text, as others write it
-        told = [{"source": source, "text": text} for source, text in told.items()]
-    entries: list[Any] = told if isinstance(told, list) else [{"source": _ALT, "text": raw.caption}]
-    return {
-        str(entry.get("source")): entry["text"]
-        for entry in entries
-        if isinstance(entry, dict) and isinstance(entry.get("text"), str) and entry["text"].strip()
-    }
-
-
-def _key_of(raw: RawSample) -> str:
-    return raw.source_key if is_key(raw.source_key) else raw.key
 
 
 def _is_heldout(key: str, config: FitCaptionerConfig) -> bool:
