@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import re
 
-# Source: Unicode 15.1, property Sentence_Terminal, without the Latin ". ! ?" and the dots of
-# scripts that are no longer written.
+# Source: Unicode 15.1, property Sentence_Terminal: the ends of Armenian, Arabic, Urdu, the scripts
+# of India, Burmese, Amharic, Khmer, Chinese and Japanese.
 _ENDS_ALONE = (
     "\u0589\u061f\u06d4\u0964\u0965\u104a\u104b\u1362\u1367\u17d4\u17d5"
     "\u3002\uff01\uff0e\uff1f\uff61"

@@ -9,8 +9,8 @@ would fail any (no connection, a wrong key, too many failures in a row) ends the
 way are waited for, and `CaptionerLost` brings what was answered.
 
 An event loop lives as long as one batch: nothing stays open between two, so a captioner can be
-kept, copied to another process or thrown away at any time. A new connection costs a millisecond
-beside seconds of writing.
+kept, copied to another process or thrown away at any time. New connections cost milliseconds, and
+a batch takes seconds.
 
 An answer may differ when it is asked for again, at temperature 0 too: servers batch requests as
 they come. So answers are kept, and not replayed.

@@ -5,7 +5,6 @@ status, transport error or answer -> ServerFault: what was seen, how often it is
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from collections.abc import Mapping
@@ -81,11 +80,13 @@ def fault_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Ser
 def fault_of_transport(error: Exception, timeout_s: float) -> ServerFault:
     """Name a failure of the network; see `TRANSPORT_FAULTS`."""
     match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError() | ssl.SSLError():
             return ServerFault("no trusted TLS connection", of_server=True)
         case aiohttp.ClientConnectorError(os_error=cause):
             said = f"no connection ({cause.strerror or type(cause).__name__})"
             return ServerFault(said, max_tries=ALWAYS, of_server=True)
+        case aiohttp.ConnectionTimeoutError():
+            return ServerFault("no connection in time", max_tries=ALWAYS, of_server=True)
         case TimeoutError():
             return ServerFault(f"no whole answer within {timeout_s:g} s", max_tries=TWICE)
         case aiohttp.ClientPayloadError():
@@ -98,7 +99,7 @@ def fault_of_transport(error: Exception, timeout_s: float) -> ServerFault:
 
 TRANSPORT_FAULTS = (
     aiohttp.ClientError,
-    asyncio.TimeoutError,
+    TimeoutError,
     ssl.SSLError,
     ConnectionError,
     http_exceptions.HttpProcessingError,
@@ -118,7 +119,7 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         then, now = parsedate_to_datetime(said), parsedate_to_datetime(headers.get("Date", ""))
         return max(0.0, (then - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -13,6 +13,7 @@ from curate.captioners.sentences import (
     sentence_spans,
     split_sentences,
 )
+from curate.core.seed import make_rng
 
 # "|" marks the cuts. Many are "golden rules" of the pragmatic segmenter, retold for pictures.
 CUTS = (
@@ -71,6 +72,29 @@ def test_nothing_but_white_space_is_lost(marked: str) -> None:
     kept = "".join(text[start:end] for start, end in spans)
     assert "".join(kept.split()) == "".join(text.split())
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
+
+
+def test_any_mixture_of_characters_is_covered_in_order() -> None:
+    rng = make_rng(0, "test_sentences")
+    pieces = [
+        *" .!?\u3002\u0964\u2026\n\"')(*-1a",
+        "A ",
+        "U.S. ",
+        "etc. ",
+        "\u732b",
+        "\uff0e",
+        "No. ",
+    ]
+    for _ in range(500):
+        text = "".join(rng.choice(pieces, size=rng.integers(0, 30)).tolist())
+        spans = sentence_spans(text)
+        assert [text[start:end].strip() for start, end in spans] == split_sentences(text)
+        covered = "".join(text[start:end] for start, end in spans)
+        assert "".join(covered.split()) == "".join(text.split())
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
+        cuts = [cut_to_words(text, count) for count in (1, 5, 100)]
+        assert text.strip() == cuts[2] and cuts[2].startswith(cuts[1])
+        assert cuts[1].startswith(cuts[0])
 
 
 def test_cut_keeps_whole_sentences_up_to_the_limit_itself() -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 
+import aiohttp
 import pytest
 
 from curate.captioners.captioner import CaptionerLost
 from curate.captioners.server_client import MAX_ANSWER_BYTES
-from curate.captioners.server_faults import excerpt, fault_of_status, read_retry_after
+from curate.captioners.server_faults import (
+    excerpt,
+    fault_of_status,
+    fault_of_transport,
+    read_retry_after,
+)
 from curate.captioners.server_retry import RetryPolicy
 from tests.captioners.stub_server import Asked, Reply, completion, serve_chat
 from tests.captioners.test_server import Waits, ask_for, caption, echo
@@ -198,10 +205,25 @@ def test_waits_grow_up_to_a_bound_and_differ_by_request() -> None:
             0,
         ),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
+        ({"Retry-After": f"Wed, 21 Oct 2026 07:28:30 +{'9' * 30}", "Date": "today"}, None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
     assert read_retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (aiohttp.ConnectionTimeoutError(), "no connection in time"),
+        (ssl.SSLError("handshake"), "no trusted TLS connection"),
+        (ConnectionRefusedError(), "connection closed without an answer"),
+    ],
+)
+def test_a_network_that_fails_is_told_from_a_slow_answer(error: Exception, said: str) -> None:
+    fault = fault_of_transport(error, 5.0)
+    assert fault.said == said
+    assert fault.of_server == (not isinstance(error, ConnectionError))
 
 
 def test_only_busy_servers_are_asked_how_long_to_wait() -> None:
