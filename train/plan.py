@@ -135,7 +135,13 @@ class BatchPlan:
         num_turns = min(MAX_TURNS, max(1, -(-num_samples // batch_size)))
         self._steps = Rounds(sums, num_turns, seed, "steps")
         self._items = {
-            bucket: Rounds([rates[i, bucket] for i in owners], MAX_TURNS, seed, "items", bucket)
+            bucket: Rounds(
+                [rates[i, bucket] for i in owners],
+                min(MAX_TURNS, sum(sets[i].sizes[bucket] for i in owners)),
+                seed,
+                "items",
+                bucket,
+            )
             for bucket, owners in self._owners.items()
             if len(owners) > 1
         }
