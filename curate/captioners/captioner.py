@@ -90,8 +90,8 @@ class Sampling:
     Args:
         temperature: 0 takes the likeliest token.
         top_p: share of the probability that is sampled from; used above temperature 0.
-        repetition_penalty: 1 is none.
-        presence_penalty: 0 is none; only servers know it.
+        repetition_penalty: of tokens that were written, by a factor; 1 is none.
+        presence_penalty: of tokens that were written, by subtraction; 0 is none.
     """
 
     temperature: float = 0.0

@@ -1,8 +1,8 @@
 """Choose a model's next tokens, each row of a batch by its own seed, and note how likely they were.
 
-Path of a step: logits -> log-probabilities (noted) -> repetition penalty -> temperature -> top-p
--> the token under the row's own uniform number. The numbers are a function of (request's seed,
-position), so what stands beside a request in its batch does not change what it draws.
+Path of a step: logits -> log-probabilities (noted) -> penalties -> temperature -> top-p -> the
+token under the row's own uniform number. The numbers are a function of (request's seed, position),
+so what stands beside a request in its batch does not change what it draws.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class TokenChooser(LogitsProcessor):
         self.sampling = sampling
         self._draws = torch.from_numpy(_draw(seeds, max_new_tokens, sampling.temperature))
         self._logprobs: list[Tensor] = []
-        self._is_plain = sampling.temperature == 0 and sampling.repetition_penalty == 1
+        is_unpenalised = sampling.repetition_penalty == 1 and sampling.presence_penalty == 0
+        self._is_plain = is_unpenalised and sampling.temperature == 0
         self._num_before = -1  # tokens that stood before the answer
 
     @property
@@ -71,6 +72,7 @@ class TokenChooser(LogitsProcessor):
 
     def _choose(self, logits: Tensor, written: Tensor) -> Tensor:
         penalised = penalise_repeats(logits, written, self.sampling.repetition_penalty)
+        penalised = penalise_presence(penalised, written, self.sampling.presence_penalty)
         if self.sampling.temperature == 0:
             return penalised.argmax(-1)
         probabilities = (penalised.double() / self.sampling.temperature).softmax(-1)
@@ -93,6 +95,21 @@ def penalise_repeats(logits: Tensor, written: Tensor, penalty: float) -> Tensor:
         return logits
     found = logits.gather(1, written)
     return logits.scatter(1, written, torch.where(found < 0, found * penalty, found / penalty))
+
+
+def penalise_presence(logits: Tensor, written: Tensor, penalty: float) -> Tensor:
+    """Lower the logits of tokens that were written, however often.
+
+    Source: OpenAI's API reference (presence_penalty), as vLLM applies it.
+
+    Args:
+        logits: [B, V].
+        written: [B, T] tokens so far.
+        penalty: in [-2, 2]; 0 is none.
+    """
+    if penalty == 0 or not written.shape[1]:
+        return logits
+    return logits - penalty * torch.zeros_like(logits).scatter(1, written, 1)
 
 
 def keep_likely(probabilities: Tensor, top_p: float) -> Tensor:

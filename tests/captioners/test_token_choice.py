@@ -12,6 +12,7 @@ from curate.captioners.token_choice import (
     TokenChooser,
     draw_tokens,
     keep_likely,
+    penalise_presence,
     penalise_repeats,
 )
 
@@ -23,6 +24,14 @@ def test_repetition_penalty_is_transformers(penalty: float) -> None:
     written = torch.randint(0, 40, (6, 5), generator=torch.Generator().manual_seed(1))
     expected = RepetitionPenaltyLogitsProcessor(penalty)(written, LOGITS.clone())
     assert torch.equal(penalise_repeats(LOGITS, written, penalty), expected)
+
+
+def test_presence_penalty_counts_a_token_once() -> None:
+    written = torch.tensor([[3, 3, 3, 5]] * 6)
+    expected = LOGITS.clone()
+    expected[:, [3, 5]] -= 1.5
+    assert torch.equal(penalise_presence(LOGITS, written, 1.5), expected)
+    assert penalise_presence(LOGITS, written, 0) is LOGITS
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999, 1.0])
@@ -59,9 +68,12 @@ def test_greedy_takes_the_likeliest_and_notes_its_probability() -> None:
     torch.testing.assert_close(chooser.logprobs, expected[:, None].repeat(1, 3))
 
 
-def test_only_the_answer_is_penalised_not_the_padded_prompt() -> None:
+@pytest.mark.parametrize(
+    "sampling", [Sampling(repetition_penalty=2.0), Sampling(presence_penalty=1.5)]
+)
+def test_only_the_answer_is_penalised_not_the_padded_prompt(sampling: Sampling) -> None:
     logits = torch.tensor([[1.0, 2.0, 1.9]])
-    chooser = TokenChooser(Sampling(repetition_penalty=2.0), [0], 2)
+    chooser = TokenChooser(sampling, [0], 2)
     prompt = torch.tensor([[1, 1]])
     first = chooser(prompt, logits).argmax(-1)
     second = chooser(torch.cat([prompt, first[:, None]], 1), logits).argmax(-1)

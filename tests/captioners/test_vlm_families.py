@@ -243,6 +243,21 @@ def test_every_key_of_the_processor_but_labels_reaches_the_model(captioner: VlmC
     assert expected - {"labels"} <= set(seen)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (1, 50), (700, 2)])
+def test_the_smallest_and_thinnest_pictures_harm_no_other(
+    captioner: VlmCaptioner, size: tuple[int, int]
+) -> None:
+    plain = make_requests(captioner)[0]
+    extreme = dataclasses.replace(plain, image=draw_picture(*size), key="extreme")
+    first, attempt, last = captioner.caption([plain, extreme, plain], GREEDY)
+    assert same(first, captioner.caption([plain], GREEDY)[0])
+    assert same(first, last)
+    # Qwen's processors refuse what is 200 times as long as wide.
+    is_refused = bool(captioner.vlm.family.max_pixels_key) and max(size) / min(size) > 200
+    assert (attempt.finish_reason == "error") == is_refused
+    assert not is_refused or "aspect ratio" in attempt.text_raw
+
+
 def test_every_family_of_the_table_is_tested() -> None:
     # qwen3_vl_moe is Qwen3-VL with another decoder.
     assert set(FAMILIES) - set(SAVERS) == {"qwen3_vl_moe"}
