@@ -30,6 +30,7 @@ from eval.funnel import measure_funnel
 from eval.gallery import MAX_UNSAFE, open_gallery
 from eval.picture_choice import PictureChoice
 from eval.report_buckets import measure_buckets
+from eval.report_captions import measure_judged
 from eval.report_contamination import choose_copies, measure_contamination, view_copies
 from eval.report_curation import (
     choose_captions,
@@ -211,6 +212,7 @@ class ReportStage(Stage[ReportConfig]):
             "contamination": measure_contamination(inputs.get("decontaminate")),
             "bounds": describe_bounds(inputs.get("dedup")),
             "buckets": measure_buckets(inputs.get("bucket"), context.batch_size),
+            "judged": measure_judged(inputs.get("judge"), self.config.num_examples),
             "losses": view_losses(inputs.get("train")),
             "numbers": view_numbers(results.numbers if results else ()),
             "truth": context.truth or (results.truth if results else ()),
