@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.core.errors import ConfigError, DataError
 from curate.core.store import Store
+from pipelines.inspect_captions import tell_attempt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +74,8 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
     for stage in [BLOCKLIST] if withheld else stages:
         lines = [f"withheld: {withheld}; no stage's row is shown"] if withheld else list[str]()
         for shard, row, marker in _rows_of(out, stage, key):
-            lines += _tell_row(_without_borrowed(out, row), marker)
+            told = _without_borrowed(out, row)
+            lines += tell_attempt(told) if stage == "recaption" else _tell_row(told, marker)
             lines += _tell_rules(out, shard, row) if stage == "filter" else []
         known = known or bool(lines)
         if lines:
