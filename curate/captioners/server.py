@@ -38,6 +38,7 @@ from curate.captioners.server_client import ChatClient, open_chat
 from curate.captioners.server_faults import ServerFault
 from curate.captioners.server_request import (
     SentPicture,
+    check_sampling,
     write_body,
     write_picture,
     write_prompt,
@@ -96,7 +97,9 @@ class ServerCaptioner:
 
         Raises:
             CaptionerLost: the server is gone, refuses this user, or fails again and again.
+            ModelError: `sampling` has what the server's dialect has no word for.
         """
+        check_sampling(sampling, self._settings)
         return asyncio.run(self._caption(requests, sampling))
 
     async def _caption(

@@ -1,7 +1,7 @@
 """Write what a chat server is asked: a picture as a data URL, the instruction, how to sample.
 
 The picture comes first, as in the local captioner's prompts. Only fields that every server knows
-are sent; others (a penalty, probabilities, a vendor's extras) where they are asked for.
+are sent; others (a vendor's dialect, probabilities, extras) where they are asked for.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from PIL import Image
 
 from curate.captioners.captioner import CaptionRequest, Sampling
 from curate.captioners.foreign_text import disarm
+from curate.core.errors import ModelError
 from curate.core.image import encode_image, shrink
-from curate.models.server_settings import ServerSettings
+from curate.models.server_settings import Dialect, ServerSettings
 
 # llama.cpp takes 32 bits and means "by chance" by all ones, vLLM 63: 31 fit everywhere.
 _SEEDS = 2**31
@@ -77,20 +78,45 @@ def write_body(
         "model": settings.model,
         "messages": [{"role": "user", "content": content}],
         settings.max_tokens_name: request.template.max_new_tokens,
-        **_sampling_fields(sampling, request.seed),
+        **_sampling_fields(sampling, settings, request.seed),
         **({"logprobs": True} if settings.logprobs else {}),
         **settings.extra_fields,
     }
     return json.dumps(fields).encode()
 
 
-def _sampling_fields(sampling: Sampling, seed: int) -> dict[str, float | int]:
-    """Name sampling as servers do; `repetition_penalty` is vLLM's, SGLang's and Hugging Face's."""
-    fields: dict[str, float | int] = {"temperature": sampling.temperature}
+def check_sampling(sampling: Sampling, settings: ServerSettings) -> None:
+    """Refuse what the server would be sent in words that it does not know.
+
+    Raises:
+        ModelError: a repetition penalty in OpenAI's own dialect.
+    """
+    if sampling.repetition_penalty != 1 and settings.dialect == "openai":
+        raise ModelError(
+            "captioner.dialect: must be vllm or llama.cpp for recaption.sampling."
+            f"repetition_penalty, got openai, which has none, and {sampling.repetition_penalty}; "
+            "set the server's dialect in the pack"
+        )
+
+
+def _sampling_fields(sampling: Sampling, settings: ServerSettings, seed: int) -> dict[str, float]:
+    fields: dict[str, float] = {"temperature": sampling.temperature}
     if sampling.temperature > 0:
         fields |= {"top_p": sampling.top_p, "seed": seed % _SEEDS}
-    if sampling.repetition_penalty != 1:
-        fields["repetition_penalty"] = sampling.repetition_penalty
     if sampling.presence_penalty != 0:
         fields["presence_penalty"] = sampling.presence_penalty
-    return fields
+    return fields | _vendor_fields(sampling.repetition_penalty, settings.dialect)
+
+
+def _vendor_fields(repetition_penalty: float, dialect: Dialect) -> dict[str, float]:
+    """Spell what a server would else take from defaults: penalty, and cuts beside top-p.
+
+    Source: the sampling parameters of vLLM's and llama.cpp's server; -1 and 0 cut nothing.
+    """
+    match dialect:
+        case "openai":
+            return {}
+        case "vllm":
+            return {"repetition_penalty": repetition_penalty, "top_k": -1, "min_p": 0.0}
+        case "llama.cpp":
+            return {"repeat_penalty": repetition_penalty, "top_k": 0, "min_p": 0.0}

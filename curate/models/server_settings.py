@@ -18,7 +18,7 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from curate.core.errors import ModelError
@@ -27,11 +27,13 @@ TEXT_KIND = "openai_text"  # of a server that sees no pictures
 SERVER_KINDS = ("openai", TEXT_KIND)
 """Kinds of a `ModelRef` that have such settings instead of files."""
 
+Dialect = Literal["openai", "vllm", "llama.cpp"]
+
 _ASK = "chat/completions"
 # What the captioner itself says in a request; `extra` may not say it again.
 _OWN_FIELDS = frozenset((
     "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed",
-    "presence_penalty", "repetition_penalty", "logprobs", "stream", "n",
+    "presence_penalty", "repetition_penalty", "repeat_penalty", "logprobs", "stream", "n",
 ))  # fmt: skip
 _OF_PICTURES = frozenset(("image_format", "jpeg_quality", "max_side"))
 _NO_BYTES = {"fingerprint": False}  # of fields that change no answer
@@ -52,6 +54,9 @@ class ServerSettings:
         timeout_s: of one try, waiting in the server's queue included. Chosen by us: 256 tokens at
             one a second.
         max_tries: of one request.
+        dialect: what of sampling is spelt out beyond OpenAI's fields: nothing, or all that "vllm"
+            (SGLang too) or "llama.cpp" would else take from the model's or its own defaults. vLLM
+            applies the repetition penalty of generation_config.json to greedy requests as well.
         image_format: "png" sends the pixels as they are, "jpeg" fewer bytes.
         jpeg_quality: 1..100, with full colour resolution.
         max_side: longer sides are made so long, in pixels; 0 sends pictures as they come.
@@ -59,6 +64,8 @@ class ServerSettings:
             OpenAI's reasoning models want.
         logprobs: ask for the tokens' probabilities, for the captions' mean_logprob.
         extra: JSON object that is added to every request, e.g. vLLM's chat_template_kwargs.
+
+    Source: vLLM's documentation, "OpenAI-Compatible Server", on --generation-config.
 
     Raises:
         ModelError: a value breaks a rule.
@@ -72,6 +79,7 @@ class ServerSettings:
     concurrency: int = field(default=16, metadata=_NO_BYTES)
     timeout_s: float = field(default=300.0, metadata=_NO_BYTES)
     max_tries: int = field(default=6, metadata=_NO_BYTES)
+    dialect: Dialect = "openai"
     image_format: Literal["png", "jpeg"] = "png"
     jpeg_quality: int = 95
     max_side: int = 0
@@ -136,6 +144,7 @@ class ServerSettings:
             "max_tries": (1 <= self.max_tries <= 100, "in 1..100"),
             "jpeg_quality": (1 <= self.jpeg_quality <= 100, "in 1..100"),
             "max_side": (self.max_side == 0 or self.max_side >= 16, "0 or >= 16"),
+            "dialect": (self.dialect in get_args(Dialect), " or ".join(get_args(Dialect))),
             "image_format": (self.image_format in ("png", "jpeg"), "png or jpeg"),
             "max_tokens_name": (
                 self.max_tokens_name in ("max_tokens", "max_completion_tokens"),

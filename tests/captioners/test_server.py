@@ -1,10 +1,9 @@
-"""Captions from a chat server: what is sent, what is kept, in which order, and how it ends."""
+"""Captions from a chat server: what is sent, what is kept, in which order."""
 
 from __future__ import annotations
 
 import base64
 import io
-import pickle
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,12 +13,11 @@ from PIL import Image
 
 from curate.captioners.captioner import (
     CaptionAttempt,
-    CaptionerLost,
     CaptionRequest,
     Sampling,
 )
 from curate.captioners.instructions import TEMPLATES, Template
-from curate.captioners.server import MAX_FAILURES_IN_A_ROW, ServerCaptioner
+from curate.captioners.server import ServerCaptioner
 from curate.captioners.server_retry import RetryPolicy
 from curate.captioners.table import load_captioner
 from curate.core.errors import ModelError
@@ -113,7 +111,7 @@ def test_sampling_is_sent_where_it_is_asked_for() -> None:
     sampling = Sampling(temperature=0.6, top_p=0.9, repetition_penalty=1.1, presence_penalty=-0.5)
     request = CaptionRequest(key="k", image=picture(), template=SHORT, seed=2**63 + 5)
     with serve_chat(echo) as stub:
-        settings = {"extra": '{"top_k": 20}', "logprobs": True}
+        settings = {"extra": '{"top_k": 20}', "logprobs": True, "dialect": "vllm"}
         captioner = ServerCaptioner(
             ref(stub.url, max_tokens_name="max_completion_tokens", **settings)
         )
@@ -127,9 +125,34 @@ def test_sampling_is_sent_where_it_is_asked_for() -> None:
         "presence_penalty": -0.5,
         "seed": 5,  # llama.cpp takes 32 bits
         "max_completion_tokens": SHORT.max_new_tokens,
-        "top_k": 20,
+        "top_k": 20,  # of `extra`
+        "min_p": 0.0,
         "logprobs": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("dialect", "more"),
+    [
+        ("vllm", {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}),
+        ("llama.cpp", {"repeat_penalty": 1.0, "top_k": 0, "min_p": 0.0}),
+    ],
+)
+def test_a_dialect_leaves_nothing_to_a_servers_defaults(
+    dialect: str, more: dict[str, float]
+) -> None:
+    with serve_chat(echo) as stub:
+        caption(stub, ask_for(1), dialect=dialect)
+    fields = stub.asked[0].fields
+    assert fields.items() >= more.items() and fields["temperature"] == 0
+    assert "top_p" not in fields and "seed" not in fields
+
+
+def test_a_penalty_that_the_server_has_no_word_for_is_refused() -> None:
+    with serve_chat(echo) as stub, pytest.raises(ModelError, match=r"captioner\.dialect: must be"):
+        captioner = ServerCaptioner(ref(stub.url))
+        captioner.caption(ask_for(1), Sampling(repetition_penalty=1.1))
+    assert stub.asked == []
 
 
 def test_pictures_are_made_smaller_only_where_it_is_said_and_that_is_told() -> None:
@@ -293,99 +316,3 @@ def test_a_key_that_the_server_repeats_is_not_kept(monkeypatch: pytest.MonkeyPat
     assert KEY not in repr(attempts)
     assert [attempt.finish_reason for attempt in attempts] == ["error", "error"]
     assert all("***!" in attempt.text_raw for attempt in attempts)
-
-
-def test_a_lost_server_brings_what_was_answered() -> None:
-    def answer(asked: Asked) -> Reply:
-        return echo(asked) if asked.number < 3 else Reply(status=401, body=b'{"detail": "no key"}')
-
-    with serve_chat(answer) as stub, pytest.raises(CaptionerLost) as caught:
-        caption(stub, ask_for(9), concurrency=1)
-    assert str(caught.value) == (
-        f"captioner: {stub.url} must answer as 'org/model', got HTTP 401: no key; check that it is "
-        "running, its model's name and the key, and run the same line"
-    )
-    answered = caught.value.answered
-    assert {at: one.text_raw for at, one in answered.items()} == {
-        at: f"<Of number {at}:>" for at in range(3)
-    }
-    assert len(stub.asked) == 4  # and nothing more once it is known
-    copy = pickle.loads(pickle.dumps(caught.value))
-    assert copy.answered == answered and str(copy) == str(caught.value)
-
-
-def test_requests_under_way_are_waited_for_when_the_server_is_lost() -> None:
-    def answer(asked: Asked) -> Reply:
-        good = completion(asked.prompt, gather=4)
-        return good if asked.number else Reply(status=404, body=b"no such model", gather=4)
-
-    with (
-        serve_chat(answer) as stub,
-        pytest.raises(CaptionerLost, match="HTTP 404: no such m") as caught,
-    ):
-        caption(stub, ask_for(40), concurrency=4)
-    assert len(stub.asked) < 40
-    assert len(caught.value.answered) == len(stub.asked) - 1
-
-
-def test_nobody_at_the_address_is_one_clear_error() -> None:
-    waits = Waits()
-    captioner = ServerCaptioner(ref(f"http://127.0.0.1:{free_port()}/v1"), policy=waits.policy)
-    with pytest.raises(CaptionerLost, match=r"got no connection \(Connect call failed") as caught:
-        captioner.caption(ask_for(1), Sampling())
-    assert caught.value.answered == {}
-    assert len(waits.seconds) == 5
-
-
-def test_a_redirect_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", KEY)
-    with serve_chat(echo) as thief:
-        away = Reply(status=307, headers={"Location": f"{thief.url}/chat/completions"})
-        with (
-            serve_chat(lambda _: away) as stub,
-            pytest.raises(CaptionerLost, match="HTTP 307, a redirect, which is not followed"),
-        ):
-            caption(stub, ask_for(2), api_key_env="STUB_KEY")
-        assert thief.asked == []
-
-
-def test_one_bad_request_among_good_ones_is_one_bad_attempt() -> None:
-    def answer(asked: Asked) -> Reply:
-        is_bad = asked.prompt == "Of number 2:"
-        return Reply(status=400, body=b'{"error": "too long"}') if is_bad else echo(asked)
-
-    with serve_chat(answer) as stub:
-        attempts = caption(stub, ask_for(5))
-    assert [attempt.finish_reason for attempt in attempts] == [
-        "stop", "stop", "error", "stop", "stop"
-    ]  # fmt: skip
-    assert attempts[2].text_raw == "ServerFault: HTTP 400: too long"
-    assert attempts[2].prompt == "Of number 2:"
-
-
-def test_failures_in_a_row_are_the_servers_and_not_those_between_answers() -> None:
-    def answer(asked: Asked) -> Reply:
-        fails = asked.number % MAX_FAILURES_IN_A_ROW if asked.number < 64 else 1
-        return Reply(status=400, body=b"no") if fails else echo(asked)
-
-    with serve_chat(answer) as stub:
-        captioner = ServerCaptioner(ref(stub.url, concurrency=1))
-        attempts = captioner.caption(ask_for(64), Sampling())
-        assert sum(attempt.finish_reason == "stop" for attempt in attempts) == 4
-        # 15 failed since the last answer: the first of the next batch is one too many.
-        with pytest.raises(CaptionerLost, match="got HTTP 400: no"):
-            captioner.caption(ask_for(3), Sampling())
-    assert len(stub.asked) == 65
-
-
-def test_a_picture_that_cannot_be_encoded_costs_no_request() -> None:
-    class Broken(Image.Image):
-        def save(self, *args: object, **options: object) -> None:
-            raise OSError("broken picture")
-
-    broken = Broken()
-    request = CaptionRequest(key="bad", image=broken, template=ALT, alt="x")
-    with serve_chat(echo) as stub:
-        attempts = caption(stub, [request, *ask_for(1)])
-    assert attempts[0].finish_reason == "error" and "broken picture" in attempts[0].text_raw
-    assert attempts[1].finish_reason == "stop" and len(stub.asked) == 1

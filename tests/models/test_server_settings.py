@@ -63,6 +63,7 @@ def test_digest_is_of_what_decides_answers_and_not_of_where_they_come_from() -> 
         {"image_format": "jpeg"},
         {"image_format": "jpeg", "jpeg_quality": 70},
         {"max_side": 512},
+        {"dialect": "vllm"},
         {"extra": {"top_k": 5}},
     )
     assert len({plain, *(digest(**other) for other in others)}) == len(others) + 1
@@ -87,6 +88,7 @@ def test_digest_is_of_what_decides_answers_and_not_of_where_they_come_from() -> 
         ({"jpeg_quality": 101}, r"jpeg_quality: must be in 1\.\.100"),
         ({"max_side": 8}, r"max_side: must be 0 or >= 16, got 8"),
         ({"image_format": "webp"}, r"image_format: must be png or jpeg, got 'webp'"),
+        ({"dialect": "tgi"}, r"dialect: must be openai or vllm or llama.cpp, got 'tgi'"),
         ({"concurrency": "8"}, r"captioner\.concurrency: must be int, got str"),
         ({"concurrency": True}, r"captioner\.concurrency: must be int, got bool"),
         ({"logprobs": "yes"}, r"captioner\.logprobs: must be bool, got str"),
