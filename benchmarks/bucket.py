@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
@@ -42,18 +41,17 @@ from curate.core.executor import InlineExecutor
 from curate.core.geometry import Geometry, list_buckets
 from curate.core.image import encode_image
 from curate.core.manifest import Identity
-from curate.core.merge import merge_sorted, read_pieces
+from curate.core.merge import merge_sorted
 from curate.core.schema import INGEST_SCHEMA, OK, VERDICT_FIELDS, VERDICTS, make_key
 from curate.core.seed import make_rng
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.store import LocalStore
 from curate.stages.bucket import BucketStage
 from curate.stages.bucketing.config import BucketConfig
-from curate.stages.bucketing.plan import PLAN_SCHEMA, count_places, deal
+from curate.stages.bucketing.plan import PLAN_SCHEMA, count_places, deal, read_placed
 from curate.stages.bucketing.sizes import ORDER, SIZES_SCHEMA, read_sizes
 from tests.silent import Silent
 
-pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 SHARD_ROWS, OUT_ROWS = 10_000, 5_000
 CURRICULUM = Geometry(resolutions=(256, 512, 1024), step_px=32, max_upscale=1.0)
 RULES = {
@@ -131,11 +129,10 @@ def measure_plan(num: int, folder: Path) -> None:
     paths = [folder / f"_sizes-{shard:05d}.parquet" for shard in shards]
     start = time.process_time()
     counts = count_places((pq.read_table(path) for path in paths), CURRICULUM)
-    merged = merge_sorted([partial(read_pieces, path) for path in paths], ORDER, folder)
-    good = (piece.filter(pc.equal(piece["status"], OK)) for piece in merged)
+    merged = merge_sorted([partial(read_placed, path) for path in paths], ORDER, folder)
     num_shards = num_rows = 0
     with pq.ParquetWriter(folder / "_plan.parquet", PLAN_SCHEMA) as plan:
-        for table in deal(good, counts, CURRICULUM, OUT_ROWS):
+        for table in deal(merged, counts, CURRICULUM, OUT_ROWS):
             plan.write_table(table)
             num_shards, num_rows = num_shards + 1, num_rows + len(table)
     dealt_s = time.process_time() - start

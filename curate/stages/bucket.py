@@ -15,27 +15,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 
 from curate.core.errors import StageError
 from curate.core.manifest import Task
-from curate.core.merge import merge_sorted, read_pieces
-from curate.core.schema import KEY, OK, STATUS, VERDICTS
+from curate.core.merge import merge_sorted
+from curate.core.schema import KEY, STATUS, VERDICTS
 from curate.core.shard import ShardWriter
 from curate.core.stage import Place, Stage
 from curate.stages.bucketing.captions import JUDGE
 from curate.stages.bucketing.config import BucketConfig
-from curate.stages.bucketing.plan import PLAN_SCHEMA, count_places, deal
+from curate.stages.bucketing.plan import PLAN_SCHEMA, count_places, deal, read_placed
 from curate.stages.bucketing.sizes import ORDER, SIZES, SIZES_SCHEMA, read_sizes
 from curate.stages.bucketing.write import BUCKET_SCHEMA, make_samples
 
-pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 PLAN = "_plan"
 
 
@@ -88,11 +85,11 @@ class BucketStage(Stage[BucketConfig]):
         places = count_places((self.own.table(name, ["buckets"]) for name in shards), geometry)
         if not places:
             raise StageError(self._explain_emptiness(shards))
-        readers = [partial(read_pieces, self.own.table_path(name)) for name in shards]
+        readers = [partial(read_placed, self.own.table_path(name)) for name in shards]
         merged = merge_sorted(readers, ORDER, place.scratch)
         path = place.out / f"{PLAN}.parquet"
         with pq.ParquetWriter(path, PLAN_SCHEMA, compression="zstd") as writer:
-            for rows in deal(_good(merged), places, geometry, self.config.shard_size):
+            for rows in deal(merged, places, geometry, self.config.shard_size):
                 writer.write_table(rows)
         return Counter()
 
@@ -132,11 +129,6 @@ class BucketStage(Stage[BucketConfig]):
         if rows[0]["home_shard"] != task.shard:
             return Counter({"copies": len(rows)})
         return Counter({"in": len(rows), "kept": len(rows)})
-
-
-def _good(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    for piece in pieces:
-        yield piece.filter(pc.equal(piece[STATUS], OK))
 
 
 def _name_groups(plan: pq.ParquetFile) -> Iterator[tuple[str, int]]:

@@ -177,6 +177,18 @@ def test_the_order_of_a_shard_is_that_of_keys_not_of_ingest(
     assert tars[0] == tars[1]
 
 
+def test_a_larger_resolution_changes_no_shard_of_the_smaller_ones(
+    inputs: dict[str, ShardSet], curriculum: tuple[ShardSet, Any], tmp_path: Path
+) -> None:
+    """So encode need not run again for them when a curriculum grows."""
+    options = {**CURRICULUM, "resolutions": [64]}
+    small, _ = run_bucket(inputs, tmp_path / "bucket", **options)
+    large = curriculum[0]
+    assert len(small.shards()) < len(large.shards())
+    for shard in small.shards():
+        assert small.digests(shard) == large.digests(shard)
+
+
 def test_planning_many_pieces_deals_as_one(curriculum: tuple[ShardSet, Any]) -> None:
     """The merge may hand over rows in any pieces; what waits for its shard does not matter."""
     import pyarrow as pa

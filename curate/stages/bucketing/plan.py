@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from curate.core.geometry import Geometry, list_buckets
-from curate.core.schema import shard_name
+from curate.core.merge import read_pieces
+from curate.core.schema import OK, shard_name
 from curate.stages.bucketing.sizes import SIZES_SCHEMA
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
@@ -40,6 +42,8 @@ _COPIED = (
 )  # fmt: skip
 PLAN_SCHEMA = pa.schema([*(SIZES_SCHEMA.field(name) for name in _COPIED), *_DEALT])
 
+_ROWS_AT_ONCE = 65_536  # chosen by us: arrays of some MB while rows are numbered
+
 Place = tuple[int, str, bool]
 """What the samples of a shard have in common: resolution, bucket's name, whether at home."""
 
@@ -55,6 +59,14 @@ def list_places(geometry: Geometry) -> list[Place]:
         for bucket in list_buckets(geometry, side)
         for is_home in (True, False)
     ]
+
+
+def read_placed(path: Path) -> Iterator[pa.Table]:
+    """Read the samples that go on from a table of `_sizes`, in pieces that hold some."""
+    for piece in read_pieces(path):
+        placed = piece.filter(pc.equal(piece["status"], OK)).drop_columns(["score", "threshold"])
+        if len(placed):
+            yield placed
 
 
 def count_places(tables: Iterable[pa.Table], geometry: Geometry) -> Counter[Place]:
@@ -79,7 +91,7 @@ def deal(
     """Yield the rows of every output shard, as each becomes full.
 
     Args:
-        pieces: rows of SIZES_SCHEMA, all placed somewhere, in the order of draw and key.
+        pieces: rows of `read_placed`, in the order of draw and key.
         counts: how many samples each place will have.
         geometry: of the sizes.
         shard_size: samples of a shard, at most.
@@ -91,7 +103,7 @@ def deal(
     places = list_places(geometry)
     dealer = _Dealer(places, counts, shard_size)
     waiting: dict[int, list[pa.Table]] = {number: [] for number in range(len(places))}
-    for piece in pieces:
+    for piece in _cut(pieces):
         for number, rows in dealer.deal(piece, geometry):
             waiting[number].append(rows)
             while sum(map(len, waiting[number])) >= shard_size:
@@ -145,6 +157,13 @@ class _Dealer:
             ranks[chosen] = self._dealt[number] + np.arange(len(chosen))
             self._dealt[number] += len(chosen)
         return ranks
+
+
+def _cut(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut pieces, which may be a million rows of a merge, to what is dealt at once."""
+    for piece in pieces:
+        for start in range(0, len(piece), _ROWS_AT_ONCE):
+            yield piece.slice(start, _ROWS_AT_ONCE)
 
 
 def _number_places(
