@@ -69,8 +69,7 @@ def probe(request: Request, on_window: OnWindow) -> Probed:
         check_inputs(request, describe_input(request.config))
         stage = build_stage(STAGE, request.pipeline, request.config)
         assert isinstance(stage, RecaptionStage), "the table builds it"
-        for _ in stage.waves():  # says what the models cannot do before they are loaded
-            break
+        stage.check_models()
         started = time.monotonic()
         stage.setup()
         loading_s = time.monotonic() - started

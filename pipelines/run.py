@@ -21,6 +21,7 @@ from curate.core.withheld import BLOCKLIST
 from pipelines.benchmarks import check_benchmarks
 from pipelines.blocklist_audit import audit_hits
 from pipelines.blocklists import check_blocklists
+from pipelines.captioners import check_captioner
 from pipelines.inputs import open_input
 from pipelines.inspect import CONFIG_FILE, RUN_FILE
 from pipelines.measurable import check_measurable
@@ -52,6 +53,7 @@ def run_request(
         # a missing pack is said now, not an hour later
         find_models(name, request.config.models, request.config.models_folder)
     check_measurable(request)
+    check_captioner(request)
     check_blocklists(request)
     check_benchmarks(request)
     check_owner(request)

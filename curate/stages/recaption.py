@@ -75,7 +75,7 @@ class RecaptionStage(MapStage[RecaptionConfig]):
         )
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        self._check_models()
+        self.check_models()
         params = {
             "templates": {one.name: one.digest for one in self.config.used_templates()},
             "geometry": plain_config(self.viewer.geometry) if self.viewer.geometry else {},
@@ -117,6 +117,25 @@ class RecaptionStage(MapStage[RecaptionConfig]):
             journal.append(lines)
         journal.push()
         return self._write(place, shard, samples, views, answered)
+
+    def check_models(self) -> None:
+        """Refuse what the models cannot do, before anything is loaded.
+
+        Raises:
+            ConfigError: `fuse` without a rewriter.
+            ModelError: a style that the captioner cannot follow.
+        """
+        if self.config.fuse and REWRITER not in self.models:
+            raise ConfigError(
+                f"recaption.fuse: needs a model pack with a {REWRITER}, got "
+                f"{', '.join(self.models) or 'none'}; name one in models=FILE.yaml"
+            )
+        templates = self.config.used_templates()
+        for role, rewrites in ((CAPTIONER, False), (REWRITER, True)):
+            asked = [one for one in templates if one.uses_draft == rewrites]
+            ref = self.models.get(role)
+            if ref and asked and ref.kind not in self._captioners:
+                check_templates(ref, asked)
 
     def samples(self, shard: str) -> list[Sample]:
         """Give the kept samples of a shard, in table order."""
@@ -212,25 +231,6 @@ class RecaptionStage(MapStage[RecaptionConfig]):
             return {}
         rows = verdicts.table(shard, ["key", ALTERNATES]).to_pylist()
         return {row["key"]: row[ALTERNATES] for row in rows if row[ALTERNATES]}
-
-    def _check_models(self) -> None:
-        """Refuse what the models cannot do, before anything is loaded.
-
-        Raises:
-            ConfigError: `fuse` without a rewriter.
-            ModelError: a style that the captioner cannot follow.
-        """
-        if self.config.fuse and REWRITER not in self.models:
-            raise ConfigError(
-                f"recaption.fuse: needs a model pack with a {REWRITER}, got "
-                f"{', '.join(self.models) or 'none'}; name one in models=FILE.yaml"
-            )
-        templates = self.config.used_templates()
-        for role, rewrites in ((CAPTIONER, False), (REWRITER, True)):
-            asked = [one for one in templates if one.uses_draft == rewrites]
-            ref = self.models.get(role)
-            if ref and asked and ref.kind not in self._captioners:
-                check_templates(ref, asked)
 
     def _check_some(self, shard: str, counts: Mapping[str, int]) -> None:
         """Refuse a shard of several samples of which none has an answer.
