@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.kills import make_folder
 
-STAGES = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket", "encode")
+STAGES = ("ingest", "annotate", "filter", "dedup", "recaption", "judge", "bucket", "encode")
 PICTURES_PER_SHARD = 4
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from curate.core.errors import ConfigError, DataError
 from curate.core.store import Store
 from pipelines.inspect_captions import tell_attempt
+from pipelines.inspect_judge import tell_judgement
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +76,7 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
         lines = [f"withheld: {withheld}; no stage's row is shown"] if withheld else list[str]()
         for shard, row, marker in _rows_of(out, stage, key):
             told = _without_borrowed(out, row)
-            lines += tell_attempt(told) if stage == "recaption" else _tell_row(told, marker)
+            lines += _tell(stage, told, marker)
             lines += _tell_rules(out, shard, row) if stage == "filter" else []
         known = known or bool(lines)
         if lines:
@@ -84,6 +85,15 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
         raise DataError(
             f"{out.url}: no stage knows key {key}; see `curate show out={out.url} stage=ingest`"
         )
+
+
+def _tell(stage: str, row: Mapping[str, Any], marker: Any) -> Iterable[str]:
+    """Tell one row of a stage's table in that stage's own words."""
+    if stage == "recaption":
+        return tell_attempt(row)
+    if stage == "judge":
+        return tell_judgement(row, marker.identity.params)
+    return _tell_row(row, marker)
 
 
 def open_inputs(out: Store) -> dict[str, ShardSet]:

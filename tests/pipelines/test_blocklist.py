@@ -351,7 +351,7 @@ def test_a_list_that_comes_after_dedup_takes_back_all_that_was_shown(tmp_path: P
     for name in "abc":  # one picture in three files
         (tmp_path / "pictures" / f"{name}.png").write_bytes(picture + name.encode())
         (tmp_path / "pictures" / f"{name}.txt").write_text(f" {SECRET} {name} ")
-    stages = "[ingest,annotate,filter,dedup,recaption,bucket,report]"
+    stages = "[ingest,annotate,filter,dedup,recaption,judge,bucket,report]"
     options = ["dedup.keep_captions=5", "bucket.resolutions=[64]"]
     run(tmp_path, *options, stages=stages)
     out = LocalStore(tmp_path / "out")
@@ -360,7 +360,8 @@ def test_a_list_that_comes_after_dedup_takes_back_all_that_was_shown(tmp_path: P
 
     def shown() -> str:
         found = [
-            list(show_rows(out, name, key=keeper)) for name in ("dedup", "recaption", "bucket")
+            list(show_rows(out, name, key=keeper))
+            for name in ("dedup", "recaption", "judge", "bucket")
         ]
         return str([found, list(tell_story(out, keeper))])
 
@@ -524,10 +525,10 @@ def test_takedown_by_the_keys_of_harm_removes_the_bytes_and_keeps_the_log(folder
 
 def test_no_later_stage_copies_a_hit(tmp_path: Path) -> None:
     make_pictures(tmp_path)
-    stages = "[ingest,annotate,filter,dedup,recaption,bucket]"
+    stages = "[ingest,annotate,filter,dedup,recaption,judge,bucket]"
     run(tmp_path, *lists(tmp_path), "bucket.resolutions=[64]", stages=stages)
     hidden = {key_of(tmp_path, HARMFUL), key_of(tmp_path, OWNED)}
     assert len(rows(tmp_path, "bucket")) == 3
-    for stage in ("recaption", "bucket"):
+    for stage in ("recaption", "judge", "bucket"):
         assert not hidden & rows(tmp_path, stage).keys()
     assert not hidden & {key for key, row in rows(tmp_path, "dedup").items() if row["keep"]}

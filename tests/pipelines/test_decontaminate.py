@@ -26,7 +26,7 @@ from pipelines.request import Request, parse_request
 from pipelines.run import run_request
 from tests.silent import Silent
 
-STAGES = "stages=[ingest,annotate,filter,dedup,recaption,bucket,report]"
+STAGES = "stages=[ingest,annotate,filter,dedup,recaption,judge,bucket,report]"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,8 @@ def rows(root: Path, stage: str, *columns: str) -> list[dict[str, Any]]:
 
 def test_benchmarks_bring_their_stage_and_it_stands_after_dedup(made: Path) -> None:
     assert request(made).chosen == (
-        "ingest", "annotate", "filter", "dedup", "decontaminate", "recaption", "bucket", "report",
+        "ingest", "annotate", "filter", "dedup", "decontaminate", "recaption", "judge", "bucket",
+        "report",
     )  # fmt: skip
     without = parse_request([STAGES, "input=x"])
     assert "decontaminate" not in without.chosen

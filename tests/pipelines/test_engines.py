@@ -211,7 +211,7 @@ def test_a_run_goes_on_without_a_quarantined_shard_and_says_so(
     pictures: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    line = [*CHEAP, "stages=[ingest,annotate,filter,dedup,recaption,bucket]"]
+    line = [*CHEAP, "stages=[ingest,annotate,filter,dedup,recaption,judge,bucket]"]
     line += ["bucket.resolutions=[64]", f"input={pictures}", f"out={out}", "engine=inline"]
     curate("run", *line)
     # As if recaption had given up one shard: its files gone, a quarantine of the same task there.

@@ -21,7 +21,7 @@ from pipelines.takedown import Takedown, plan_takedown
 from tests.silent import Silent
 from tests.sources.crawls.crawl_files import html, make_warc
 
-CURATION = ("ingest", "annotate", "filter", "dedup", "recaption", "bucket", "encode")
+CURATION = ("ingest", "annotate", "filter", "dedup", "recaption", "judge", "bucket", "encode")
 
 
 def arguments(folder: Path) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_picture_taken_down_by_its_hash_is_in_no_file(folder: Path) -> None:
     ]  # fmt: skip
     for stage in ("filter", "dedup"):
         assert rows(folder, stage)[key]["reason"] == "taken_down"
-    for stage in ("recaption", "bucket", "encode"):
+    for stage in ("recaption", "judge", "bucket", "encode"):
         assert key not in rows(folder, stage)
         assert len(rows(folder, stage)) == 9
     for file in (folder / "out").rglob("*"):
