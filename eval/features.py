@@ -48,14 +48,16 @@ def load_model(ref: ModelRef) -> ImageTextModel:
 
 
 def iterate_pictures(shards: ShardSet, keys: Collection[str]) -> Iterator[Picture]:
-    """Yield the pictures with these keys, in shard and tar order.
+    """Yield the pictures with these keys, from the last shard to the first, in tar order.
+
+    Of a sample that is there at several resolutions that is the largest, as bucket orders them.
 
     Raises:
         ShardError: a picture is missing or cannot be decoded; numbers over the survivors would be
             numbers of another set.
     """
     wanted = set(keys)
-    for shard in shards.shards():
+    for shard in reversed(shards.shards()):
         here = wanted & set(shards.table(shard, [KEY])[KEY].to_pylist())
         if not here:
             continue
@@ -88,10 +90,10 @@ def decode_picture(key: str, members: dict[str, bytes], where: str) -> Picture:
 
 def choose_keys(shards: ShardSet, limit: int, seed: int) -> list[str]:
     """Choose up to `limit` usable keys by the hash of seed and key, so that order plays no part."""
-    keys: list[str] = []
+    keys: set[str] = set()  # of samples, however many resolutions they are there at
     for _, table in shards.tables([KEY, STATUS]):
         rows = zip(table[KEY].to_pylist(), table[STATUS].to_pylist(), strict=True)
-        keys += [key for key, status in rows if status == OK]
+        keys |= {key for key, status in rows if status == OK}
     return rank_keys(keys, seed)[:limit]
 
 

@@ -112,7 +112,7 @@ class EvaluateStage(Stage[EvalConfig]):
     """
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def __init__(

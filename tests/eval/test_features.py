@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from curate.core.errors import ShardError
+from curate.core.shard import ShardSet
 from eval.features import (
     choose_keys,
     embed_images,
@@ -15,6 +17,7 @@ from eval.features import (
     rank_keys,
     resize_to,
 )
+from tests.stages.bucket_run import make_bucket_run, read_rows
 
 
 def test_pictures_come_decoded_and_only_those_asked_for(make_shards: Any, toy: Any):
@@ -28,6 +31,16 @@ def test_pictures_come_decoded_and_only_those_asked_for(make_shards: Any, toy: A
     assert [picture.key for picture in found] == keys[1:]
     assert found[0].image.size == (8, 8)
     assert found[0].extension == "png"
+
+
+def test_a_sample_at_several_resolutions_is_read_once_at_the_largest(tmp_path: Path):
+    shards = ShardSet(make_bucket_run(tmp_path) / "bucket")
+    rows = read_rows(shards)
+    keys = choose_keys(shards, 100, seed=0)
+    assert sorted(keys) == sorted({row["key"] for row in rows})
+    assert len(keys) < len(rows)
+    largest = {row["key"]: (row["width"], row["height"]) for row in rows}  # the last one stays
+    assert {one.key: one.image.size for one in iterate_pictures(shards, keys)} == largest
 
 
 @pytest.mark.parametrize("members", [{}, {"txt": b"words"}, {"png": b"no picture"}])
