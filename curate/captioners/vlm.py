@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -90,10 +91,11 @@ class VlmCaptioner:
             vlm_inputs.expect_costs(self.vlm, asked, self.image_options), self.limits
         )
         batches = [[asked[index] for index in rows] for rows in plan]
-        prepared = map_ahead(self._try_encode, batches, ahead=2)  # one answered, one prepared
         attempts: dict[int, CaptionAttempt] = {}
-        for rows, batch, inputs in zip(plan, batches, prepared, strict=True):
-            attempts |= zip(rows, self._answer(batch, inputs, sampling), strict=True)
+        # One batch is answered while the next is prepared.
+        with closing(map_ahead(self._try_encode, batches, ahead=2)) as prepared:
+            for rows, batch, inputs in zip(plan, batches, prepared, strict=True):
+                attempts |= zip(rows, self._answer(batch, inputs, sampling), strict=True)
         return [attempts[index] for index in range(len(requests))]
 
     def ask(self, requests: Sequence[CaptionRequest]) -> list[Asked]:

@@ -12,8 +12,8 @@ from typing import Any
 from curate.captioners.captioner import CaptionRequest
 from curate.captioners.vlm_families import Family
 
-# Characters of a text from outside that a model is shown. Chosen by us: alt text of 99 in 100
-# samples of COYO-700M is shorter, and 2,000 are some 500 tokens; the rest is markup and keywords.
+# Characters of a text from outside that a model is shown. Chosen by us: some 500 tokens, far more
+# than any caption has; what is longer is markup or a list of keywords.
 MAX_TEXT_CHARS = 2_000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,32 @@ def test_hot_sampling_differs_from_greedy_and_follows_the_seed(toy: VlmCaptioner
     # The likeliest token is all that so small a share of the probability leaves.
     nearly = toy.caption(requests, Sampling(temperature=6.0, top_p=1e-6))
     assert [a.text_raw for a in nearly] == [a.text_raw for a in greedy]
+
+
+def test_the_next_batch_is_prepared_while_one_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = VlmCaptioner(ModelRef(kind="vlm", paths=(TOY_FOLDER,)), BatchLimits(batch_size=2))
+    encode, generate = small.encode, small.vlm.model.generate
+    prepared = [threading.Event() for _ in range(3)]
+    started: list[int] = []
+
+    def note_when_prepared(asked: Sequence[Asked]) -> Mapping[str, Any]:
+        inputs = encode(asked)
+        next(event for event in prepared if not event.is_set()).set()
+        return inputs
+
+    def wait_for_the_next(**inputs: Any) -> torch.Tensor:
+        started.append(len(started))
+        if len(started) < 3:
+            assert prepared[len(started)].wait(timeout=30)
+            assert not any(event.is_set() for event in prepared[len(started) + 1 :])
+        return generate(**inputs)
+
+    monkeypatch.setattr(small, "encode", note_when_prepared)
+    monkeypatch.setattr(small.vlm.model, "generate", wait_for_the_next)
+    assert len(small.caption(draw_requests(6, SHORT), GREEDY)) == 6
+    assert started == [0, 1, 2]
 
 
 def test_a_request_that_fails_does_so_alone(
