@@ -58,7 +58,18 @@ class OpenClipTextEncoder(TextEncoder):
 
     def tokenize(self, captions: Sequence[str]) -> list[TokenIds]:
         """Tokenize captions, cut at `max_tokens` tokens, the end mark included."""
-        return [self._tokenize_one(caption) for caption in captions]
+        if not captions:
+            return []
+        parts = [self._split(caption) for caption in captions]
+        heads = [head for head, _ in parts]
+        rows = self._tokenizer(heads).numpy()  # [N, max_tokens]
+        counts = self._count(heads)
+        for place, (_, rest) in enumerate(parts):
+            counts[place] += sum(count - 2 for count in self._count(rest))
+        return [
+            TokenIds(ids=_without_padding(row), num_truncated=max(0, count - self.max_tokens))
+            for row, count in zip(rows, counts, strict=True)
+        ]
 
     def encode_ids(self, ids: Sequence[NDArray[np.int32]]) -> list[TextEmbedding]:
         return [found for some in batched(ids, BATCH_SIZE) for found in self._encode_batch(some)]
@@ -83,30 +94,25 @@ class OpenClipTextEncoder(TextEncoder):
             return vectors
         return tower.ln_final(tower.transformer(vectors, attn_mask=tower.attn_mask))
 
-    def _tokenize_one(self, caption: str) -> TokenIds:
-        head, rest = self._split(caption)
-        row = self._tokenizer([head])[0].numpy()  # [max_tokens]
-        length = max(1, int(np.max(np.flatnonzero(row), initial=-1)) + 1)
-        count = self._count(head) + sum(self._count(piece) - 2 for piece in rest)
-        return TokenIds(
-            ids=row[:length].astype(np.int32), num_truncated=max(0, count - self.max_tokens)
-        )
-
     def _split(self, caption: str) -> tuple[str, list[str]]:
         """Give what is tokenized, and pieces of the rest, which are only counted."""
         head = caption[:_HEAD_CHARACTERS]
         if hasattr(self._tokenizer, "tokenizer") or len(head) == len(caption):
             return caption, []
-        if self._count(head) <= self.max_tokens:
+        if self._count([head])[0] <= self.max_tokens:
             return caption, []  # long runs of spaces or of one letter: fast as it is
         starts = range(_HEAD_CHARACTERS, len(caption), _COUNTED_CHARACTERS)
         return head, [caption[start : start + _COUNTED_CHARACTERS] for start in starts]
 
-    def _count(self, caption: str) -> int:
-        """Tokens of the whole caption with its marks."""
+    def _count(self, captions: Sequence[str]) -> list[int]:
+        """Count the tokens of whole captions with their marks."""
+        if not captions:
+            return []
         if hasattr(self._tokenizer, "tokenizer"):  # open_clip's HFTokenizer
-            return len(self._tokenizer.tokenizer(caption, verbose=False).input_ids)
-        return len(self._tokenizer.encode(caption)) + 2  # its SimpleTokenizer adds start and end
+            rows = self._tokenizer.tokenizer(list(captions), verbose=False)["input_ids"]
+            return [len(row) for row in rows]
+        # Its SimpleTokenizer adds start and end.
+        return [len(self._tokenizer.encode(caption)) + 2 for caption in captions]
 
 
 def load_open_clip_text(ref: ModelRef, device: str) -> OpenClipTextEncoder:
@@ -114,6 +120,12 @@ def load_open_clip_text(ref: ModelRef, device: str) -> OpenClipTextEncoder:
     folder = ref.paths[0]
     name = f"open_clip:{folder.parent.name}/{folder.name}"
     return OpenClipTextEncoder(load_open_clip(folder), name, device=device)
+
+
+def _without_padding(row: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Cut a row behind its last id that is not 0; one id is left of an empty one."""
+    length = int(np.max(np.flatnonzero(row), initial=0)) + 1
+    return row[:length].astype(np.int32)
 
 
 def _unit_scale(vectors: Tensor) -> Tensor:
