@@ -36,7 +36,7 @@ CLUSTERED = pa.schema([*VERDICT_FIELDS, *CLUSTER_FIELDS])
 
 @dataclass(slots=True, kw_only=True)
 class CountingCaptioner:
-    """Write the size of a picture and its request's seed; remember what was asked."""
+    """Write style, size of the picture and seed; remember what was asked."""
 
     model: str = "counting"
     fails: Callable[[CaptionRequest], bool] = lambda request: False
@@ -61,7 +61,8 @@ class CountingCaptioner:
         if self.fails(request):
             return CaptionAttempt(text_raw="no way", prompt=prompt, finish_reason="error")
         image = request.image
-        text = f"{request.template.id} {image.width}x{image.height} {request.seed}"
+        size = f"{image.width}x{image.height}"
+        text = f"{request.template.id}: a picture of {size} pixels, drawn with seed {request.seed}"
         return CaptionAttempt(
             text_raw=text, prompt=prompt, finish_reason="stop", num_tokens=4, mean_logprob=-0.25
         )

@@ -34,7 +34,8 @@ REWRITE = {"mine": TemplateConfig(text="Shorten {draft}, called {alt}.", max_new
 
 
 def texts(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    return [(row["key"], row["source"], row["text_raw"].rpartition(" ")[0]) for row in rows]
+    """Give key, source and what was written of the style and the picture."""
+    return [(row["key"], row["source"], row["text_raw"].partition(" pixels")[0]) for row in rows]
 
 
 @pytest.mark.parametrize("schema", [PLAIN, CLUSTERED])
@@ -45,10 +46,10 @@ def test_every_kept_picture_has_a_row_for_each_style_in_order(
     run = Recaption(tmp_path, items, schema=schema)
     rows = run.run(CountingCaptioner(), styles=["short", "detailed"])
     assert texts(rows) == [
-        (items[0].key, "short", "short 32x32"),
-        (items[0].key, "detailed", "detailed 32x32"),
-        (items[1].key, "short", "short 48x48"),
-        (items[1].key, "detailed", "detailed 48x48"),
+        (items[0].key, "short", "short: a picture of 32x32"),
+        (items[0].key, "detailed", "detailed: a picture of 32x32"),
+        (items[1].key, "short", "short: a picture of 48x48"),
+        (items[1].key, "detailed", "detailed: a picture of 48x48"),
     ]
     assert {row["status"] for row in rows} == {OK}
     assert run.counts == {"in": 2, "kept": 2, "attempts": 4}
@@ -74,7 +75,7 @@ def test_a_row_tells_what_was_asked_of_which_model_and_how(tmp_path: Path) -> No
         "status": "ok",
         "source": "short",
         "number": 0,
-        "text_raw": f"short 32x32 {request.seed}",
+        "text_raw": f"short: a picture of 32x32 pixels, drawn with seed {request.seed}",
         "template": "short-v1",
         "template_digest": TEMPLATES["short"].digest,
         "prompt": TEMPLATES["short"].text,
@@ -225,6 +226,29 @@ def test_a_rewriter_gets_clean_drafts_and_its_captions_name_them(tmp_path: Path)
     assert (rows[2]["model"], rows[2]["template"]) == ("rewriter", "mine-v1")
     assert rows[2]["prompt"] == "Shorten A red house., called words of the page."
     assert rows[0]["text_raw"] == "The image shows a  red house."
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason"),
+    [
+        ("I'm sorry, but I can't describe this image.", "stop"),
+        ("a red house " * 40, "length"),
+        ("", "stop"),
+    ],
+)
+def test_a_draft_that_judge_would_reject_is_not_rewritten(
+    tmp_path: Path, text: str, finish_reason: Any
+) -> None:
+    class Useless(CountingCaptioner):
+        def _answer(self, request: Any) -> CaptionAttempt:
+            return CaptionAttempt(text_raw=text, prompt="", finish_reason=finish_reason)
+
+    rewriter = CountingCaptioner()
+    (row,) = Recaption(tmp_path, make_items(1)).run(
+        Useless(), rewriter=rewriter, styles=["detailed"], templates=REWRITE,
+        fuse=[FuseConfig(template="mine")],
+    )  # fmt: skip
+    assert (row["source"], rewriter.calls) == ("detailed", 0)
 
 
 def test_there_is_nothing_to_rewrite_where_the_captioner_failed(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ been answered since. A sample is complete when all its asks are answered and mea
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
-from curate.captioners.boilerplate import clean_text
 from curate.captioners.captioner import (
     CaptionAttempt,
     Captioner,
@@ -22,6 +22,7 @@ from curate.captioners.captioner import (
     CaptionRequest,
 )
 from curate.captioners.instructions import Template
+from curate.captioners.rules import judge_text
 from curate.core.errors import ModelError
 from curate.core.schema import OK
 from curate.stages.recaptioning.config import RecaptionConfig
@@ -125,7 +126,7 @@ class Recaptioner:
                 line = answered.get(draft.attempt)
                 if draft.template.id != fuse.draft or not line or line["status"] != OK:
                     continue
-                if text := clean_text(line["text_raw"]):
+                if text := read_draft(line["text_raw"], draft.template.text, line["finish_reason"]):
                     yield asker.ask(
                         draft.sample, draft.view, self.templates[fuse.template], draft.number,
                         draft=text, parent=draft.attempt,
@@ -180,6 +181,19 @@ class Recaptioner:
         lines = {attempt: answered[attempt] for attempt in due}
         self.scorer.score(list(lines.values()), list(due.values()))
         return lines
+
+
+@functools.lru_cache(
+    maxsize=4096
+)  # a draft is looked at several times while a window is asked about
+def read_draft(text_raw: str, instruction: str, finish_reason: str) -> str:
+    """Give the clean text of a caption that is worth rewriting; "" for a refusal, a loop and so on.
+
+    The rules are those of `judge` at their defaults: what a rewriter makes of a refusal is paid for
+    and worth nothing.
+    """
+    judged = judge_text(text_raw, prompt=instruction, finish_reason=finish_reason)
+    return judged.text if judged.status == OK else ""
 
 
 def _check_hope(lines: Sequence[Line], answered: Mapping[str, Line]) -> None:
