@@ -81,7 +81,8 @@ class LocalFiles:
 
     def will_need(self, name: str, offset: int, length: int, /) -> None:
         """Let the kernel begin to read a range."""
-        os.posix_fadvise(self._open(name).descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+        file = self._open(name)  # held by name: its descriptor is open as long as it is
+        os.posix_fadvise(file.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Close the files as soon as no thread reads them."""
