@@ -2,6 +2,7 @@
 
 truth.parquet + tables of ingest to decontaminate  -> detection, duplicate and leak scores
 held-out pictures + the pack's captioner and VAE   -> caption exactness, reconstruction
+judge's thresholds + planted faults of captions    -> recall and precision of its rules
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from curate.core.batches import batched
 from curate.core.model_ref import ModelRef
 from curate.core.schema import OK
 from curate.core.shard import ShardSet
+from curate.stages.judging.config import limits_from_json
 from curate.stages.matching.hits import PICTURE, PICTURE_KINDS, PROMPT
 from curate.stages.matching.prompts import EXACT
 from eval.intervals import wilson_interval
@@ -27,6 +29,7 @@ from pipelines.config import ToywebConfig
 from pipelines.inputs import TRUTH
 from pipelines.toyweb.heldout import heldout_prompts
 from pipelines.toyweb.oracle import read_scene
+from pipelines.toyweb.planted_faults import judge_planted
 from pipelines.toyweb.scene import Scene, parse_description, render
 from pipelines.toyweb.truth import (
     FoundScore,
@@ -41,6 +44,8 @@ from pipelines.toyweb.truth import (
 
 NUM_HELDOUT = 256
 """Held-out pictures for captioner and VAE; chosen by us: a 90 % rate has a half-width of 4 %."""
+NUM_PLANTED = 64
+"""Scenes whose descriptions are spoilt in every way; chosen by us: 2,880 bad texts, a second."""
 LEAK_REASONS = (PICTURE, PROMPT)
 _BATCH = 64
 _SIDE_PX = {"captioner": 192, "vae": 64}
@@ -61,6 +66,7 @@ def make_truth_check(
             *_check_duplicates(truth, inputs["ingest"], inputs["dedup"]),
             *_check_leaks(truth, inputs["ingest"], inputs.get("decontaminate")),
             *_check_captioner(toyweb.seed, models),
+            *_check_judge(toyweb.seed, inputs.get("judge")),
             *_check_vae(toyweb.seed, models),
         ]
 
@@ -170,6 +176,18 @@ def _check_captioner(seed: int, models: Mapping[str, ModelRef]) -> Iterator[Trut
             right += parse_description(attempt.text_raw) == scene
     what = "held-out pictures, detailed caption states the scene"
     yield _rate("recaption", what, "exact", right, len(scenes), 0.90)
+
+
+def _check_judge(seed: int, judge: ShardSet | None) -> Iterator[TruthRow]:
+    """Hold the thresholds that the run judged by against planted faults of captions."""
+    shards = judge.shards() if judge else []
+    if judge is None or not shards:
+        return
+    limits = limits_from_json(judge.marker(shards[0]).identity.params["limits"])
+    score = judge_planted(seed, NUM_PLANTED, limits)
+    yield from _found("judge", "planted faults of captions", score.rejected, 0.98, 0.98)
+    what = "planted stock openings taken off, and nothing else"
+    yield _rate("judge", what, "exact", score.num_stripped, score.num_opened, 0.98)
 
 
 def _check_vae(seed: int, models: Mapping[str, ModelRef]) -> Iterator[TruthRow]:
