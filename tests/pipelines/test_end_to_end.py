@@ -57,7 +57,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_stage_is_done_and_samples_are_conserved(demo: Path) -> None:
     lines = curate("status", f"out={demo}").stdout.splitlines()
-    assert len(lines) == 14
+    assert len(lines) == 15
     for line in lines[1:]:
         name, _, seen, kept, dropped, failed, state = line.replace(",", "").split()
         assert state == "done", line
@@ -75,6 +75,8 @@ def test_results_and_report_hold_the_numbers(demo: Path) -> None:
     assert truth["dedup", "exact duplicates", "precision"]["value"] == 1.0
     assert truth["decontaminate", "leaked prompts", "recall"]["value"] == 1.0
     assert truth["decontaminate", "leaked prompts", "precision"]["value"] == 1.0
+    assert truth["judge", "planted faults of captions", "recall"]["value"] >= 0.98
+    assert truth["judge", "planted faults of captions", "precision"]["value"] >= 0.98
     # The one copy of so small a site may have an alt text that filter drops.
     assert truth["decontaminate", "leaked pictures", "precision"]["value"] in (None, 1.0)
     page = (demo / "report" / "index.html").read_text()
