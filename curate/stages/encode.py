@@ -25,7 +25,7 @@ from curate.core.stage import MapStage, Place
 from curate.stages.encoding.captions import Tower, check_int8, write_captions, write_null
 from curate.stages.encoding.config import CLIP, EncodeConfig, feature_role, text_roles
 from curate.stages.encoding.latents import LatentMaker, check_size, decode_batches
-from curate.stages.encoding.picture_columns import FeatureMaker, write_latents
+from curate.stages.encoding.picture_columns import SIZES, FeatureMaker, write_latents
 from curate.stages.encoding.store_manifest import make_manifest, null_facts
 
 if TYPE_CHECKING:
@@ -37,13 +37,16 @@ NUM_CHECKED = 256  # captions that int8 is measured on; chosen by us: 15,000 tok
 _FIELDS = [
     pa.field("key", pa.string(), nullable=False),
     pa.field("status", pa.string(), nullable=False),
-    ("height", pa.int32()),
-    ("width", pa.int32()),
+    *((name, pa.int32()) for name in SIZES),
     ("home_shard", pa.string()),
     ("home_row", pa.int32()),
     ("captions.source", pa.list_(pa.string())),
     ("captions.text", pa.list_(pa.string())),
+    ("captions.attempt", pa.list_(pa.string())),
 ]
+
+
+_FIELD_NAMES = pa.schema(_FIELDS).names
 
 
 class EncodeStage(MapStage[EncodeConfig]):
@@ -183,6 +186,5 @@ class EncodeStage(MapStage[EncodeConfig]):
 
 
 def _encoded_row(row: Mapping[str, Any], shard: str) -> dict[str, Any]:
-    names = ("key", "height", "width", "home_row", "captions.source", "captions.text")
     home = row.get("home_shard") or shard  # a table without homes is of one resolution
-    return {name: row.get(name) for name in names} | {"status": OK, "home_shard": home}
+    return {name: row.get(name) for name in _FIELD_NAMES} | {"status": OK, "home_shard": home}

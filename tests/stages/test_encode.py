@@ -133,7 +133,9 @@ def test_every_sample_has_a_row_with_its_lengths(encoded: Encoded) -> None:
     assert [row["key"] for row in rows] == [sample.key for sample in SMALL]
     json_of = {key: json.loads(m["json"]) for key, m in read_members(encoded.folder / "00000.tar")}
     for row in rows:
-        assert json_of[row["key"]]["captions"]["detailed"] == "a star"
+        said = json_of[row["key"]]
+        assert said["captions"][1] == {"source": "detailed", "text": "a star", "attempt": ""}
+        assert (said["height"], said["width"]) == (64, 64)
         assert row["captions.truncated.main"] == [0, 0]
         assert row["captions.tokens.main"][1] == 3  # a, star and the end mark
 
@@ -162,3 +164,36 @@ def test_a_bucket_that_the_vae_cannot_halve_is_named(
 def test_models_that_a_config_does_not_use_are_left_out(models: dict[str, ModelRef]) -> None:
     assert "image_text" not in used_models(EncodeConfig(), models)
     assert "image_text" in used_models(EncodeConfig(features=["clip"]), models)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # open tars of it
+def test_webdataset_reads_every_column(encoded: Encoded) -> None:
+    import webdataset
+
+    latents = webdataset.WebDataset(str(encoded.folder / "00000.tar"), shardshuffle=False).decode()
+    texts = webdataset.WebDataset(
+        str(encoded.folder / "text-main/00000.tar"), shardshuffle=False
+    ).decode()
+    for sample, one, other in zip(SMALL, latents, texts, strict=True):
+        assert one["__key__"] == other["__key__"] == sample.key
+        assert one["moments.npy"].shape == (32, 8, 8)
+        assert [c["text"] for c in one["json"]["captions"]] == list(sample.captions.values())
+        assert len(other["alt.npy"]) == other["json"]["captions"][0]["tokens"]
+        assert other["pooled.npy"].shape == (2, 192)
+
+
+def test_a_lost_index_is_made_again_as_encode_wrote_it(encoded: Encoded, tmp_path: Path) -> None:
+    from curate.core.index_tars import index_arrays, index_captions
+
+    for name in ("00000", "text-main/00000"):
+        known = (encoded.folder / f"{name}.idx").read_bytes()
+        facts = open_index(encoded.folder / f"{name}.idx").facts
+        tar = tmp_path / "00000.tar"
+        tar.write_bytes((encoded.folder / f"{name}.tar").read_bytes())
+        made = {"members", "sources", "keys_xxh3"}
+        given = {key: value for key, value in facts.items() if key not in made}
+        if "/" in name:
+            made_again = index_captions(tar, given)
+        else:
+            made_again = index_arrays(tar, given, ("moments",))
+        assert made_again.read_bytes() == known

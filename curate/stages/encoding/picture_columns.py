@@ -24,6 +24,11 @@ from curate.stages.encoding.latents import LatentMaker, PictureBatch
 if TYPE_CHECKING:
     from curate.models.picture_features import PictureFeatures
 
+# What bucket says of a picture's size; all but the resolution are SDXL's six ids.
+SIZES = (
+    "resolution", "height", "width", "original_height", "original_width", "crop_top", "crop_left",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureMaker:
@@ -108,6 +113,12 @@ def _home(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _describe(row: Mapping[str, Any]) -> bytes:
-    captions = dict(zip(row["captions.source"], row["captions.text"], strict=True))
-    said = {"captions": captions, "height": row["height"], "width": row["width"]}
+    listed = zip(
+        row["captions.source"],
+        row["captions.text"],
+        row["captions.attempt"] or [""] * len(row["captions.source"]),
+        strict=True,
+    )
+    captions = [{"source": s, "text": text, "attempt": attempt} for s, text, attempt in listed]
+    said = {"captions": captions, **{name: row[name] for name in SIZES}}
     return json.dumps(said, ensure_ascii=False, sort_keys=True).encode()
