@@ -14,7 +14,7 @@ from curate.stages.judging.verdicts import JUDGE_SCHEMA
 from pipelines.request import parse_request
 
 PAGE = (Path(__file__).parents[2] / "docs" / "judge.md").read_text(encoding="utf-8")
-ROWS = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| `")]
+ROWS = [line.split("|")[1:-1] for line in PAGE.splitlines() if line.startswith("| `")]
 
 
 def test_every_rule_has_a_row_in_the_order_of_judgement() -> None:

@@ -59,7 +59,8 @@ ATTEMPTS = pa.schema(
 """One row for each attempt and each cut."""
 
 # Of a text, by which its language is identified. Chosen by us: fastText takes 0.3 ms for 900
-# characters and 0.08 for 300; on 2,000 texts of PartiPrompts the mean score falls from 0.91 to 0.89.
+# characters and 0.08 for 300; on 2,000 texts of PartiPrompts the mean score falls from 0.91 to
+# 0.89.
 _LANGUAGE_CHARACTERS = 300
 
 Identify = Callable[[str], tuple[str, float]]
