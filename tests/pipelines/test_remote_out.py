@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-from benchmarks.kills import VOLATILE, make_folder, snapshot
+from benchmarks.kills import VOLATILE, digest, make_folder, snapshot
 from tests.core.faulty_proxy import FaultyProxy
 from tests.core.s3_server import ENVIRONMENT, serve_s3, use_s3
 from tests.pipelines.test_engines import CHEAP, CURATE, ran
@@ -44,7 +43,7 @@ def remote_snapshot(url: str) -> dict[str, str]:
     for path in system.find(root):
         name = str(path).removeprefix(root + "/")
         if Path(name).name not in VOLATILE:
-            found[name] = hashlib.sha256(system.cat_file(path)).hexdigest()
+            found[name] = digest(name, system.cat_file(path))
     return found
 
 
@@ -53,7 +52,7 @@ def test_an_out_behind_a_url_gets_the_bytes_of_a_local_one_despite_faults(
 ) -> None:
     pictures, local = tmp_path / "pictures", tmp_path / "out"
     make_folder(pictures, 12, seed=0)
-    line = ["run", *CHEAP, "stages=[ingest,annotate,filter,dedup,recaption,bucket,encode]"]
+    line = ["run", *CHEAP, "stages=[ingest,annotate,filter,dedup,recaption,judge,bucket,encode]"]
     line += ["bucket.resolutions=[64]", f"input={pictures}", "engine=local", "engine.num_workers=2"]
     curate(proxy, *line, f"out={local}")
     with use_s3(proxy) as bucket:
@@ -66,5 +65,5 @@ def test_an_out_behind_a_url_gets_the_bytes_of_a_local_one_despite_faults(
         assert remote_snapshot(out) == snapshot(local)
         assert set(ran(curate(proxy, *line, f"out={out}")).values()) == {0}
         status = curate(proxy, "status", f"out={out}").splitlines()
-        assert [row.split()[-1] for row in status[1:]] == ["done"] * 7
+        assert [row.split()[-1] for row in status[1:]] == ["done"] * 8
         assert " 0 damaged" in curate(proxy, "verify", f"out={out}")
