@@ -24,6 +24,7 @@ from curate.core.errors import DataError
 from curate.core.latent_column import KEY_BYTES
 from curate.core.record_files import LocalFiles, RecordFiles
 from curate.core.store import LocalStore, Store
+from train.announce import Announcer
 from train.batches import RawBatch, RawText
 from train.draws import Draws
 from train.gather import Gathered, Gatherer
@@ -132,6 +133,7 @@ class BatchReader:
             with_flips=self._wishes.with_flips,
         )
         self._gatherer = Gatherer(data.stores, self._wishes)
+        self._announcer = Announcer(data.stores)
         self._lock = threading.Lock()
         self._timestep, self._vae, self._noise = (
             Draws(seed, purpose) for purpose in ("timestep", "vae", "noise")
@@ -157,7 +159,7 @@ class BatchReader:
 
     def announce(self, visits: Sequence[Visit]) -> None:
         """Say that these will be read soon."""
-        self._gatherer.announce(visits)
+        self._announcer.announce(visits)
 
     def read(
         self, planned: PlannedBatch, slot: Slot, visits: Sequence[Visit] | None = None

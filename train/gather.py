@@ -99,7 +99,7 @@ class Gatherer:
             read_ranges(
                 store.files,
                 [
-                    Range(v.tar, v.member.offsets[v.row], latent_rows[i], i)
+                    (v.tar, v.member.offsets[v.row], latent_rows[i], i)
                     for i in places
                     for v in (visits[i],)
                 ],
@@ -113,19 +113,6 @@ class Gatherer:
             name: self._feature(name, visits, slot, faults) for name in self._wishes.features
         }
         return Gathered(latents=latents, texts=texts, features=features), faults
-
-    def announce(self, visits: Sequence[Visit]) -> None:
-        """Say which ranges `gather` will read."""
-        for visit in visits:
-            files = self._stores[visit.owner].files
-            member = visit.member
-            size = int(np.prod(member.shape)) * member.dtype.itemsize
-            files.will_need(visit.tar, member.offsets[visit.row], size)
-            for text, showing in zip(self._texts, visit.showings, strict=True):
-                if showing is not None:
-                    caption = showing.caption
-                    size = max(caption.num_tokens * row_bytes(text), 1)
-                    files.will_need(showing.tar, caption.tokens_at, size)
 
     def _latents(
         self, visits: Sequence[Visit], slot: Slot
@@ -180,10 +167,10 @@ class Gatherer:
             showing = visits[i].showings[number]
             if showing is None:
                 continue
-            tar, caption = showing
-            ranges.append(Range(tar, caption.tokens_at, token_rows[i][: lengths[i] * width], i))
+            tar, caption = showing.shard.tar, showing.caption
+            ranges.append((tar, caption.tokens_at, token_rows[i][: lengths[i] * width], i))
             if facts.pooled_dim:
-                ranges.append(Range(tar, caption.pooled_at, pooled_rows[i], i))
+                ranges.append((tar, caption.pooled_at, pooled_rows[i], i))
         return ranges
 
     def _check(
@@ -203,7 +190,9 @@ class Gatherer:
                 faults[i] = f"{store.url}/{visit.tar}: the latents differ from their digest"
             for facts, showing, text in zip(self._texts, visit.showings, texts, strict=True):
                 if showing and not _is_whole(store, facts, showing, text, i):
-                    faults[i] = f"{store.url}/{showing.tar}: a caption differs from its digest"
+                    faults[i] = (
+                        f"{store.url}/{showing.shard.tar}: a caption differs from its digest"
+                    )
 
     def _feature(
         self, name: str, visits: Sequence[Visit], slot: Slot, faults: dict[int, str]
@@ -215,7 +204,7 @@ class Gatherer:
         rows = slot.rows(f"feature.{name}", shape, member.dtype)
         for i, (visit, shard) in enumerate(zip(visits, shards, strict=True)):
             member = shard.members[name]
-            one = Range(shard.tar, member.offsets[visit.row], rows[i], i)
+            one = shard.tar, member.offsets[visit.row], rows[i], i
             read_ranges(self._stores[visit.owner].files, [one], faults.__setitem__)
             if visit.is_verified and xxhash.xxh3_64_intdigest(rows[i]) != member.digests[visit.row]:
                 faults[i] = f"{shard.tar}: a feature differs from its digest"
@@ -246,14 +235,14 @@ def load_null(store: LatentStore, number: int, shape: TextShape) -> NullText:
     shard, caption = store.null_caption(number)
     tokens = np.empty((caption.num_tokens, *row_shape(facts)), dtype_of(facts))
     pooled = np.empty(facts.pooled_dim, np.float16)
-    _read_caption(store, Showing(shard.tar, caption), tokens, pooled)
+    _read_caption(store, Showing(shard, 0, caption), tokens, pooled)
     return NullText(tokens=tokens, pooled=pooled)
 
 
 def _read_caption(
     store: LatentStore, showing: Showing, tokens: NDArray[Any], pooled: NDArray[np.float16]
 ) -> None:
-    tar, caption = showing
+    tar, caption = showing.shard.tar, showing.caption
     store.files.preadv(tar, caption.tokens_at, [tokens.reshape(-1).view(np.uint8).data])
     if pooled.size:
         store.files.preadv(tar, caption.pooled_at, [pooled.view(np.uint8).data])

@@ -37,7 +37,7 @@ _OPEN_SHARDS = 4096  # chosen by us: mapped indexes; the kernel allows 65,530 ma
 
 
 class Home(NamedTuple):
-    """Name the record that has a sample's captions: shard of the text columns, and its row."""
+    """Name the record that has a sample's captions: a text column's shard, and the row in it."""
 
     shard: str
     row: int
@@ -93,6 +93,8 @@ class LatentStore:
         self.feature = functools.lru_cache(maxsize=_OPEN_SHARDS)(self._open_feature)
         said = store.read(EXCLUDED) if store.exists(EXCLUDED) else b""
         self.buckets = self._list_buckets(self._find_excluded(said))
+        self.has_text = [entry.has_text for entry in self.manifest.shards]
+        self.names = [entry.name for entry in self.manifest.shards]
         self.digest = hashlib.sha256(self.manifest.to_json().encode() + said).hexdigest()
         if not self.buckets:
             raise DataError(
@@ -106,17 +108,14 @@ class LatentStore:
         return {name: rows.size for name, rows in self.buckets.items()}
 
     def home(self, number: int, row: int) -> Home:
-        """Say where a record's captions lie."""
-        entry = self.manifest.shards[number]
-        if entry.has_text:
-            return Home(entry.name, row)
+        """Say where the captions of a record of another resolution lie."""
         numbers = self.shard(number).numbers
         return Home(shard_name(int(numbers["home_shard"][row])), int(numbers["home_row"][row]))
 
     def null_caption(self, text: int) -> tuple[CaptionShard, Caption]:
         """Give the record of the empty caption of a text column."""
         shard = self.captions(text, NULL_SHARD)
-        return shard, shard.of(0)[0]
+        return shard, shard.caption(0, 0)
 
     def _open_shard(self, number: int) -> ArrayShard:
         entry = self.manifest.shards[number]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curate.core.record_reader import ArrayMember, Caption
+from curate.core.record_reader import ArrayMember, Caption, CaptionShard
 from train.draws import Draws, draw_name
 from train.mix import CaptionChooser, CaptionMix, choose_caption
 from train.store import LatentStore
@@ -23,7 +23,8 @@ _VERIFIED_FRAC = 0.01  # Source: storage.md, section 8: "sampled (e.g. 1 %)"
 class Showing(NamedTuple):
     """Name the caption of one text column that a sample is shown with."""
 
-    tar: str
+    shard: CaptionShard
+    row: int
     caption: Caption
 
 
@@ -112,16 +113,21 @@ class Visitor:
     def _choose(
         self, store: LatentStore, number: int, row: int, name: bytes
     ) -> tuple[str, tuple[Showing | None, ...]]:
-        if not self._num_texts or self._dropout.uniform(name) < self._dropout_frac:
+        if not self._num_texts or (
+            self._dropout_frac > 0 and self._dropout.uniform(name) < self._dropout_frac
+        ):
             return "", (None,) * self._num_texts
-        wanted = self._chooser.draw(self._caption.uniform(name))
-        home = store.home(number, row)
+        wanted = 0
+        if len(self._chooser.sources) > 1:
+            wanted = self._chooser.draw(self._caption.uniform(name))
+        home = store.names[number]
+        if not store.has_text[number]:
+            home, row = store.home(number, row)
         showings: list[Showing | None] = []
         for text in range(self._num_texts):
-            shard = store.captions(text, home.shard)
-            captions = shard.of(home.row)
+            shard = store.captions(text, home)
             ranks = self._rank(shard.sources)
-            own = [ranks[caption.source] for caption in captions]
+            own = [ranks[source] for source in shard.sources_of(row)]
             chosen = choose_caption(own, wanted)
             if text == 0:  # the other columns follow
                 self._count(own, chosen, wanted)
@@ -129,7 +135,7 @@ class Visitor:
                     return "", (None,) * self._num_texts
                 wanted = own[chosen]
             fits = chosen >= 0 and own[chosen] == wanted
-            showings.append(Showing(shard.tar, captions[chosen]) if fits else None)
+            showings.append(Showing(shard, row, shard.caption(row, chosen)) if fits else None)
         return self._chooser.sources[wanted], tuple(showings)
 
     def _rank(self, sources: tuple[str, ...]) -> list[int]:

@@ -70,7 +70,7 @@ class LocalFiles:
                 buffer[:] = file.mapped[offset:end]
                 offset = end
             return
-        wanted = sum(map(len, buffers))
+        wanted = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         got = os.preadv(file.descriptor, buffers, offset)
         if got != wanted:
             raise _ends_before(self._folder / name, offset + wanted, offset + got)

@@ -26,20 +26,9 @@ from curate.core.store import Store
 MAX_GAP = 4096
 
 
-class Range(NamedTuple):
-    """Name bytes to read, and where to.
-
-    Args:
-        tar: name in the store.
-        offset: in the tar, in bytes.
-        buffer: as long as what is read.
-        place: the caller's number of it.
-    """
-
-    tar: str
-    offset: int
-    buffer: memoryview
-    place: int
+# Bytes to read, and where to: name of the tar in the store, offset in it, a buffer as long as what
+# is read, and the caller's number of it. A plain tuple: a named one takes longer to make.
+Range = tuple[str, int, memoryview, int]
 
 
 class ArrayMember(NamedTuple):
@@ -50,12 +39,14 @@ class ArrayMember(NamedTuple):
         digests: [N], uint64, xxh3-64.
         dtype: of the arrays.
         shape: likewise.
+        num_bytes: of one array.
     """
 
     offsets: memoryview
     digests: memoryview
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +102,18 @@ class CaptionShard:
     first: memoryview
     captions: NDArray[Any]
 
-    def of(self, row: int) -> list[Caption]:
-        """List a record's captions."""
+    def sources_of(self, row: int) -> list[int]:
+        """Give the source of each of a record's captions, its place among `sources`."""
+        item = self.captions.item
+        return [item(number)[3] for number in range(self.first[row], self.first[row + 1])]
+
+    def caption(self, row: int, number: int) -> Caption:
+        """Give one of a record's captions."""
         base = self.base[row]
-        found: list[Caption] = []
-        for number in range(self.first[row], self.first[row + 1]):
-            tokens_at, pooled_at, *rest = self.captions.item(number)
-            found.append(Caption(base + tokens_at, base + pooled_at, *rest))
-        return found
+        tokens_at, pooled_at, num_tokens, source, digest = self.captions.item(
+            self.first[row] + number
+        )
+        return Caption(base + tokens_at, base + pooled_at, num_tokens, source, digest)
 
 
 def open_arrays(store: Store, files: RecordFiles, name: str) -> ArrayShard:
@@ -135,6 +130,7 @@ def open_arrays(store: Store, files: RecordFiles, name: str) -> ArrayShard:
             digests=index.arrays[f"{member}.xxh3"].data,
             dtype=np.dtype(said["dtype"]),
             shape=tuple(said["shape"]),
+            num_bytes=int(np.prod(said["shape"])) * np.dtype(said["dtype"]).itemsize,
         )
     plain = {n: a for n, a in index.arrays.items() if n != "key" and "." not in n}
     keys = index.arrays["key"]
@@ -184,22 +180,23 @@ def read_ranges(
         ranges: best in the order of tar and offset.
         on_fault: told the place of a range that could not be read, and why.
     """
-    start, end, tar = 0, 0, ""
+    start, end, before = 0, 0, ""
     group: list[Range] = []
     buffers: list[memoryview] = []
     for one in ranges:
-        gap = one.offset - end
-        if one.tar == tar and 0 <= gap <= MAX_GAP:
+        tar, offset, buffer, _ = one
+        gap = offset - end
+        if 0 <= gap <= MAX_GAP and tar == before:
             if gap:
                 buffers.append(_GAP[:gap])
+            group.append(one)
+            buffers.append(buffer)
         else:
             if buffers:
                 _read(files, start, group, buffers, on_fault)
-            group, buffers = [], []
-            tar, start = one.tar, one.offset
-        group.append(one)
-        buffers.append(one.buffer)
-        end = one.offset + len(one.buffer)
+            group, buffers = [one], [buffer]
+            before, start = tar, offset
+        end = offset + len(buffer)
     if buffers:
         _read(files, start, group, buffers, on_fault)
 
@@ -216,13 +213,13 @@ def _read(
     on_fault: Callable[[int, str], None],
 ) -> None:
     try:
-        files.preadv(group[0].tar, start, buffers)
+        files.preadv(group[0][0], start, buffers)
     except (ShardError, OSError) as error:
         if len(group) == 1:
-            on_fault(group[0].place, str(error))
+            on_fault(group[0][3], str(error))
             return
         for one in group:  # the fault is of one of them
-            _read(files, one.offset, [one], [one.buffer], on_fault)
+            _read(files, one[1], [one], [one[2]], on_fault)
 
 
 def _open_checked(store: Store, files: RecordFiles, name: str) -> RecordIndex:

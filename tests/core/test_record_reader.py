@@ -8,7 +8,6 @@ from curate.core.errors import ShardError
 from curate.core.record_files import LocalFiles
 from curate.core.record_reader import (
     MAX_GAP,
-    Range,
     check_keys,
     open_arrays,
     open_captions,
@@ -47,9 +46,7 @@ def test_records_are_read_where_the_index_says(tmp_path: Path) -> None:
     assert (shard.num_records, member.shape, member.dtype) == (5, SHAPE, np.float16)
     out = np.empty((5, *SHAPE), np.float16)
     rows = [out[i].reshape(-1).view(np.uint8).data for i in range(5)]
-    read_ranges(
-        files, [Range(shard.tar, member.offsets[i], rows[i], i) for i in range(5)], no_fault
-    )
+    read_ranges(files, [(shard.tar, member.offsets[i], rows[i], i) for i in range(5)], no_fault)
     for i, key in enumerate(keys(5)):
         assert shard.key(i).hex() == key
         assert np.array_equal(out[i], moments(key))
@@ -65,7 +62,7 @@ def test_near_ranges_are_read_together(tmp_path: Path, gap: int, num_reads: int)
     offsets = 100, 110 + gap
     read_ranges(
         files,
-        [Range("a.tar", o, memoryview(b), 0) for o, b in zip(offsets, buffers, strict=True)],
+        [("a.tar", o, memoryview(b), 0) for o, b in zip(offsets, buffers, strict=True)],
         no_fault,
     )
     assert files.num_reads == num_reads
@@ -79,7 +76,7 @@ def test_a_fault_is_told_of_its_range_alone(tmp_path: Path) -> None:
     read_ranges(
         LocalFiles(tmp_path),
         [
-            Range("a.tar", offset, memoryview(buffer), place)
+            ("a.tar", offset, memoryview(buffer), place)
             for place, (offset, buffer) in enumerate(zip((0, 95, 60), buffers, strict=True))
         ],
         faults.__setitem__,
@@ -96,7 +93,7 @@ def test_captions_are_listed_by_record(tmp_path: Path) -> None:
     shard = open_captions(LocalStore(tmp_path), files, "00000")
     for row, key in enumerate(keys(5)):
         expected = captions_of(key, row)
-        found = shard.of(row)
+        found = [shard.caption(row, i) for i in range(len(shard.sources_of(row)))]
         assert [shard.sources[c.source] for c in found] == [c.source for c in expected]
         for caption, record in zip(found, expected, strict=True):
             tokens, pooled = np.empty_like(record.tokens), np.empty_like(record.pooled)
