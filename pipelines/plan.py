@@ -15,6 +15,7 @@ from curate.core.store import open_store
 from pipelines.benchmarks import check_benchmarks
 from pipelines.blocklists import check_blocklists
 from pipelines.config import RunConfig
+from pipelines.judgeable import check_judgeable
 from pipelines.measurable import check_measurable
 from pipelines.request import Request, build_stage, reads_of
 from pipelines.table import LEARNT, STAGES
@@ -55,6 +56,7 @@ def plan_request(request: Request) -> list[StagePlan]:
     from pipelines.inputs import describe_input
 
     check_measurable(request)
+    check_judgeable(request)
     check_blocklists(request)
     check_benchmarks(request)
     config = describe_input(request.config)

@@ -24,6 +24,7 @@ from pipelines.blocklists import check_blocklists
 from pipelines.captioners import check_captioner
 from pipelines.inputs import open_input
 from pipelines.inspect import CONFIG_FILE, RUN_FILE
+from pipelines.judgeable import check_judgeable
 from pipelines.measurable import check_measurable
 from pipelines.plan import check_inputs
 from pipelines.progress import LiveFile, MetricsFile, Together
@@ -54,6 +55,7 @@ def run_request(
         find_models(name, request.config.models, request.config.models_folder)
     check_measurable(request)
     check_captioner(request)
+    check_judgeable(request)
     check_blocklists(request)
     check_benchmarks(request)
     check_owner(request)
