@@ -1,7 +1,8 @@
 """Draw the pictures that the toy captioner is trained on and measured with.
 
 The way of a picture: scene -> rendered with jitter at a web size -> maybe a watermark -> encoded
-and decoded as JPEG, WebP or PNG -> the image processor's 72x72 input, kept as uint8.
+and decoded as JPEG, WebP or PNG -> maybe cut as bucket cuts it, for recaption shows what is trained
+on -> the image processor's 72x72 input, kept as uint8.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from pipelines.toyweb.toy_captioner import SIDE_PX
 # Chosen by us: enough for a blank picture not to be given objects. There are only three such
 # scenes, and `random_scene` draws none of them, so no evaluation meets them.
 EMPTY_FRAC = 0.01
+# Chosen by us: of 600 pictures as sites serve them the demo's bucket cuts 327, by a fifth at most
+# (its max_crop_frac), so a quarter has some room. Objects at the edges are cut through, not off.
+CUT_FRAC, MAX_LOST_FRAC = 0.5, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +39,21 @@ class Pictures:
 
 
 def draw_picture(
-    scene: Scene, rng: np.random.Generator, *, watermark_frac: float = 0.0
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    watermark_frac: float = 0.0,
+    cut_frac: float = CUT_FRAC,
 ) -> Image.Image:
     """Render a scene as the toy web serves it: jitter, varied size and aspect, lossy encoding.
 
     A wider range than the web's own (fit_data.web_picture), so that no picture is at its edge.
+
+    Args:
+        scene: what is shown.
+        rng: of all draws.
+        watermark_frac: share of pictures with a watermark.
+        cut_frac: share of pictures that are cut in the middle, along one axis.
     """
     # Chosen by us: thumbnails to small web pictures, half of them not square with aspect ratios
     # from 1:2.2 to 2.2:1, the qualities that web servers use and some below.
@@ -52,6 +66,8 @@ def draw_picture(
     image_format = ("JPEG", "JPEG", "WEBP", "PNG")[rng.integers(4)]
     if image_format != "PNG":
         pixels = compress(pixels, image_format, int(rng.integers(40, 97)))
+    if rng.random() < cut_frac:
+        pixels = _cut(pixels, rng)
     return Image.fromarray(pixels)
 
 
@@ -69,6 +85,14 @@ def make_pictures(
         values = processor.image_processor(picture, return_tensors="np")["pixel_values"]
         pixels[index] = np.rint((values[0, 0] * 0.5 + 0.5) * 255)
     return Pictures(pixels=pixels, scenes=scenes)
+
+
+def _cut(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Cut alike off both ends of one axis."""
+    axis = int(rng.integers(2))
+    lost = round(pixels.shape[axis] * rng.uniform(0, MAX_LOST_FRAC) / 2)
+    kept = slice(lost, pixels.shape[axis] - lost)
+    return pixels[kept] if axis == 0 else pixels[:, kept]
 
 
 def _empty_scene(rng: np.random.Generator) -> Scene:

@@ -33,6 +33,7 @@ MERGE = 2  # 2x2 patches become one token, which then is one cell of the grid
 NUM_CELLS = (SIDE_PX // PATCH_PX // MERGE) ** 2
 HIDDEN_SIZE = 128  # of tower and decoder alike, each NUM_LAYERS deep
 NUM_LAYERS = 3
+STYLES = ("short", "detailed")  # whose instructions it knows; words of others are unknown to it
 EOS, PAD, UNK = "<end_of_utterance>", "<pad>", "<unk>"
 IMAGE_TOKENS = ("<image>", "<fake_token_around_image>", "<global-img>")
 # Only the turn's own words: the model knows two instructions and nothing else.
@@ -138,7 +139,7 @@ def draw_weights(model: nn.Module, seed: int) -> None:
 
 def _list_words() -> list[str]:
     """List all words of instructions and descriptions, so that each is one token."""
-    texts = [template.text for template in TEMPLATES.values()]
+    texts = [TEMPLATES[style].text for style in STYLES]
     texts += ["a and at the in on an empty background", *SHAPES, *COLORS, *SIZES, *PLACES]
     texts += BACKGROUNDS
     spaced = " ".join(texts).lower().replace(".", " . ").replace(",", " , ")
