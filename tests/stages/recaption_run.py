@@ -109,7 +109,8 @@ def finish(
     identity = Identity(
         stage=folder.name, version=1, seed=0, config={}, models={}, inputs={}, params={}
     )
-    commit(work, Output(store=LocalStore(folder)), SHARD, identity, {"in": len(rows)})
+    counts = {"in": len(rows), "kept": sum(row.get("keep", True) for row in rows)}
+    commit(work, Output(store=LocalStore(folder)), SHARD, identity, counts)
     work.rmdir()
     return ShardSet(folder)
 

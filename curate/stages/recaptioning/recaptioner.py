@@ -196,19 +196,29 @@ def read_draft(text_raw: str, instruction: str, finish_reason: str) -> str:
     return judged.text if judged.status == OK else ""
 
 
+_QUESTION = ("model", "model_digest", "processor_digest", "template_digest")
+
+
 def _check_hope(lines: Sequence[Line], answered: Mapping[str, Line]) -> None:
-    """Refuse to go on with a model that fails on everything.
+    """Refuse to go on with a model that fails on everything it is asked.
+
+    Args:
+        lines: of a window.
+        answered: before; a model that has answered one of its questions there is not broken.
 
     Raises:
         ModelError: with what it said first.
     """
     if any(line["status"] == OK for line in lines):
         return
-    is_rewriter, model = bool(lines[0]["parent"]), lines[0]["model"]
-    before = (line for line in answered.values() if bool(line["parent"]) == is_rewriter)
     num_keys = len({line["key"] for line in lines})
-    if num_keys >= _HOPELESS and not any(line["status"] == OK for line in before):
-        raise ModelError(
-            f"{model}: must answer for some picture, got {lines[0]['text_raw']!r} for all of "
-            f"{num_keys}; check the model or server and run again"
-        )
+    asked = {tuple(line[name] for name in _QUESTION) for line in lines}
+    if num_keys < _HOPELESS or any(
+        line["status"] == OK and tuple(line[name] for name in _QUESTION) in asked
+        for line in answered.values()
+    ):
+        return
+    raise ModelError(
+        f"{lines[0]['model']}: must answer for some picture, got {lines[0]['text_raw']!r} for all "
+        f"of {num_keys}; check the model or server and run again"
+    )
