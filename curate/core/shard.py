@@ -9,6 +9,7 @@ files into place and writes the marker last. Tar headers are deterministic (usta
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import tarfile
@@ -326,6 +327,19 @@ def npy_bytes(array: Any) -> bytes:
     """Serialise an array as an `.npy` file without pickle."""
     import numpy as np
 
+    whole = np.ascontiguousarray(array)
+    return _npy_header(whole.dtype, whole.shape) + whole.tobytes()
+
+
+@functools.lru_cache(maxsize=1024)
+def _npy_header(dtype: Any, shape: tuple[int, ...]) -> bytes:
+    """Write an empty array's header, with the shape of a full one."""
+    import numpy as np
+
+    if dtype.hasobject:
+        raise ValueError(f"an array must hold plain numbers, got {dtype}")
     stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+    described = np.lib.format.dtype_to_descr(dtype)
+    said = {"descr": described, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, said)
     return stream.getvalue()
