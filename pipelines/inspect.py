@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from curate.core.errors import ConfigError, DataError
 from curate.core.store import Store
-from pipelines.inspect_captions import tell_attempt
-from pipelines.inspect_judge import tell_judgement
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,6 +87,10 @@ def tell_story(out: Store, key: str) -> Iterator[tuple[str, list[str]]]:
 
 def _tell(stage: str, row: Mapping[str, Any], marker: Any) -> Iterable[str]:
     """Tell one row of a stage's table in that stage's own words."""
+    # Imported here: they know the schemas, and `curate status` comes without pyarrow.
+    from pipelines.inspect_captions import tell_attempt
+    from pipelines.inspect_judge import tell_judgement
+
     if stage == "recaption":
         return tell_attempt(row)
     if stage == "judge":
