@@ -92,13 +92,9 @@ def write_webdataset(folder: Path, num_samples: int) -> None:
 
     pattern = str(folder / "wds" / "%05d.tar")
     counts: dict[str, int] = {}
-    with webdataset.ShardWriter(
-        pattern, maxcount=shard_size(folder), mtime=0, verbose=0
-    ) as writer:
+    with webdataset.ShardWriter(pattern, maxcount=shard_size(folder), mtime=0, verbose=0) as writer:
         for key, latents, text in make_samples(folder, num_samples):
-            writer.write(
-                {"__key__": key, "latents.npy": npy(latents), "text.npy": npy(text)}
-            )
+            writer.write({"__key__": key, "latents.npy": npy(latents), "text.npy": npy(text)})
             name = f"{writer.shard - 1:05d}.tar"
             counts[name] = counts.get(name, 0) + 1
     listed = [{"url": name, "nsamples": count} for name, count in counts.items()]
