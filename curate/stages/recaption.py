@@ -66,7 +66,9 @@ class RecaptionStage(MapStage[RecaptionConfig]):
         geometry: Geometry,
         captioners: Mapping[str, BuildCaptioner] | None = None,
     ) -> None:
-        super().__init__(config, inputs, models, seed, own)
+        # A rewriter that is not asked must not make shards stale when it changes.
+        used = {role: ref for role, ref in models.items() if role != REWRITER or config.fuse}
+        super().__init__(config, inputs, used, seed, own)
         self._captioners = captioners or {}
         self.viewer = Viewer(
             geometry=geometry if config.picture == CROP else None,

@@ -20,7 +20,7 @@ from curate.core.schema import INGEST_SCHEMA, VERDICTS
 from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
 from curate.stages.recaption import RecaptionStage
-from curate.stages.recaptioning.config import RecaptionConfig
+from curate.stages.recaptioning.config import FuseConfig, RecaptionConfig
 from tests.silent import Silent
 from tests.stages.recaption_run import CLUSTERED, GEOMETRY, CountingCaptioner, finish, make_items
 
@@ -87,6 +87,17 @@ def test_another_crop_of_bucket_makes_a_shard_stale(engine: Engine) -> None:
     assert captioner.calls == 0  # squares are cut alike by both: nothing is asked again
     assert engine.run(CountingCaptioner(), geometry=GEOMETRY, picture="whole").num_run == 1
     assert engine.run(CountingCaptioner(), geometry=other, picture="whole").num_run == 0
+
+
+@pytest.mark.parametrize("fuse", [[], [FuseConfig()]])
+def test_a_rewriter_counts_where_it_is_asked(
+    inputs: dict[str, ShardSet], fuse: list[FuseConfig]
+) -> None:
+    models = {role: ModelRef(kind="x", paths=()) for role in ("captioner", "rewriter", "verifier")}
+    config = RecaptionConfig(fuse=fuse)
+    stage = RecaptionStage(config, inputs, models, 0, geometry=GEOMETRY)
+    assert ("rewriter" in stage.models) == bool(fuse)
+    assert "verifier" in stage.models
 
 
 def test_failed_attempts_are_made_again_where_that_is_asked_for(engine: Engine) -> None:
