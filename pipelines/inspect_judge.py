@@ -8,6 +8,7 @@ from typing import Any
 from curate.core.schema import OK
 
 _MAX_TEXT = 400
+_EVERY = "*"  # stands for sources without thresholds of their own, as in judge
 # Columns of judge, each with the thresholds that bound it from below and above.
 _BOUNDS: Mapping[str, tuple[str, str]] = {
     "words": ("min_words", "max_words"),
@@ -37,7 +38,7 @@ def tell_judgement(row: Mapping[str, Any], params: Mapping[str, Any]) -> Iterato
     opening = ", a stock opening stripped" if row["boilerplate"] else ""
     yield f"  attempt {row['attempt']}{made_of}{opening}"
     limits = params.get("limits", {})
-    own = limits.get(row["source"], limits.get("", {}))
+    own = limits.get(row["source"], limits.get(_EVERY, {}))
     yield f"  {', '.join(_tell_measures(row, own))}"
 
 

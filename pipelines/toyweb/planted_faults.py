@@ -23,7 +23,7 @@ from pipelines.toyweb.truth import FoundScore
 # only where languages were asked for.
 _UNSEEN: frozenset[Fault] = frozenset(("stock", "language"))
 _STRIPPED: Fault = "boilerplate"  # taken off, and no fault of what remains
-EVERY = ""  # stands for sources without thresholds of their own
+EVERY = "*"  # stands for sources without thresholds of their own, as in judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

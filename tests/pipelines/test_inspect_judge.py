@@ -19,7 +19,7 @@ ROW: dict[str, Any] = {
 PARAMS = {
     "limits": limits_to_json(
         {
-            "": Thresholds(),
+            "*": Thresholds(),
             "medium": Thresholds(max_words=2, min_words=1, languages=["en"], max_hedges=None),
         }
     )

@@ -49,7 +49,7 @@ JUDGE_SCHEMA = pa.schema(
         ("tokens", pa.int32()),
     ]
 )
-EVERY = ""  # stands for all sources without thresholds of their own
+EVERY = "*"  # stands for all sources without thresholds of their own
 _NAMES = tuple(rule.name for rule in RULES)
 _PARENT = _NAMES.index("parent")
 # What is wrong with the end of a caption, or with its length, says nothing against its start.
