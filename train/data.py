@@ -11,17 +11,22 @@ named in the log; shapes and counts stay. Not for reading ahead: see `train/load
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from curate.core.errors import DataError
 from curate.core.latent_column import KEY_BYTES
+from curate.core.latent_manifest import NAME
 from curate.core.record_files import LocalFiles, RecordFiles
 from curate.core.store import LocalStore, Store
 from train.announce import Announcer
@@ -239,7 +244,16 @@ def open_files(store: Store, reading: ReadConfig) -> RecordFiles:
     """Open a store's tars for reading by range."""
     if isinstance(store, LocalStore):
         return LocalFiles(store.folder, reading.io)
-    raise DataError(f"{store.url}: must be a local folder, got another; copy it first")
+    from curate.core.range_cache import CachedFiles
+    from curate.core.remote_store import RemoteStore
+
+    assert isinstance(store, RemoteStore), f"{store.url}: neither local nor remote"
+    # One folder for each version of the store, and for each process that reads it.
+    info = get_worker_info()
+    version = hashlib.sha256(store.url.encode() + store.read(NAME)).hexdigest()[:16]
+    root = Path(reading.cache_folder or Path(tempfile.gettempdir()) / "latentmill-ranges")
+    folder = root / f"{version}-{info.id if info else 'main'}"
+    return CachedFiles(store, folder, reading.cache_bytes)
 
 
 def check_facts(one: LatentStore, other: LatentStore) -> None:

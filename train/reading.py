@@ -24,7 +24,8 @@ class ReadConfig:
         verify: which records' digests are compared: "never", "sampled" (1 % of visits) or
             "always" (1 us for 8 KB).
         max_bad: bad records that are replaced by others before the run is stopped.
-        cache_bytes: disk for ranges of remote stores.
+        cache_bytes: disk for ranges of remote stores, of each process.
+        cache_folder: where they lie; "" is the machine's folder for temporary files.
     """
 
     num_threads: int = 2
@@ -33,6 +34,7 @@ class ReadConfig:
     verify: Verify = "sampled"
     max_bad: int = 100
     cache_bytes: int = 64 << 30
+    cache_folder: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, in one line."""

@@ -430,3 +430,47 @@ def test_posterior_has_the_stored_mean_and_std() -> None:
     moments = torch.cat([torch.full((1, 2, 1, 1), 3.0), torch.full((1, 2, 1, 1), 0.5)], dim=1)
     drawn = draw_raw(moments.half(), torch.full((1, 2, 1, 1), 2.0))
     assert drawn.flatten().tolist() == [4.0, 4.0]
+
+
+def test_a_remote_store_gives_the_same_batches(make_encoded: Any, tmp_path: Path) -> None:
+    from curate.core.store import open_store
+
+    shards = make_encoded({"64x64": 9})
+    remote = open_store("memory://latents-of-test-data")
+    for path in folder_of(shards).rglob("*"):
+        if path.is_file():
+            remote.write(str(path.relative_to(folder_of(shards))), path.read_bytes())
+    batch = planned("64x64", [4, 8, 3, 0, 1])
+    local = read_raw(shards, batch)
+    reading = ReadConfig(cache_folder=str(tmp_path / "cache"), cache_bytes=64 << 20)
+    with LatentSet([(remote, 1.0)], reading) as data:
+        reader = make_reader(data)
+        reader.announce(reader.visits(batch))
+        raw = reader.read(batch, Slot())
+    assert raw.keys == local.keys
+    assert torch.equal(raw.latents, local.latents)
+    assert torch.equal(raw.texts["main"].tokens, local.texts["main"].tokens)
+    assert any((tmp_path / "cache").rglob("*-0"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_a_plain_webdataset_reader_joins_the_same_samples(make_encoded: Any) -> None:
+    import webdataset
+
+    shards = make_encoded({"64x64": 9})
+    folder = folder_of(shards)
+    latents, text = (
+        webdataset.WebDataset([str(tar)], shardshuffle=False, empty_check=False).decode()
+        for tar in (folder / "00000.tar", folder / "text-main/00000.tar")
+    )
+    raw = read_raw(shards, planned("64x64", list(range(9))))
+    number = {key: i for i, key in enumerate(raw.keys)}
+    joined = 0
+    for one, other in zip(latents, text, strict=True):
+        assert one["__key__"] == other["__key__"]
+        i = number[one["__key__"]]
+        tokens = other[f"{raw.sources[i]}.npy"]
+        assert np.array_equal(raw.latents[i], one["moments.npy"])
+        assert np.array_equal(raw.texts["main"].tokens[i, : len(tokens)], tokens)
+        joined += 1
+    assert joined == 9
