@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from curate.captioners.captioner import Captioner
+from curate.captioners.table import load_captioner
 from curate.captioners.vlm_batches import BatchLimits
 from curate.core.model_ref import ModelRef
 from curate.stages.recaption import BuildCaptioner, RecaptionStage
@@ -23,6 +24,15 @@ def _build_toy_oracle(ref: ModelRef, limits: BatchLimits) -> Captioner:
 CAPTIONERS: Mapping[str, BuildCaptioner] = {
     "toy_oracle": _build_toy_oracle,
 }
+
+
+def open_captioner(ref: ModelRef) -> Captioner:
+    """Load the captioner of any pack, as recaption would.
+
+    Raises:
+        ModelError: its kind is unknown, or its files cannot be loaded.
+    """
+    return CAPTIONERS.get(ref.kind, load_captioner)(ref, BatchLimits())
 
 
 def check_captioner(request: Request) -> None:

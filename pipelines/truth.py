@@ -163,9 +163,9 @@ def _found(
 def _check_captioner(seed: int, models: Mapping[str, ModelRef]) -> Iterator[TruthRow]:
     from curate.captioners.captioner import CaptionRequest, Sampling
     from curate.captioners.instructions import find_template
-    from curate.captioners.table import load_captioner
+    from pipelines.captioners import open_captioner
 
-    captioner = load_captioner(models["captioner"])
+    captioner = open_captioner(models["captioner"])
     template = find_template("detailed")
     right = 0
     scenes = _heldout_scenes(seed)
