@@ -9,7 +9,7 @@ take minutes. Nothing is decided here; rules.py does that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,10 @@ MEASURES = pa.schema(
 )
 """What is measured; each column is described where it is measured."""
 
-# Chosen by us: a few MB of ordinary captions, at most 200 MB where each has 100,000 characters.
+# Of texts measured together. Chosen by us: ordinary captions fill a batch by their number, some MB;
+# those of 100,000 characters by their size.
 BATCH_ROWS = 2048
+BATCH_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +79,25 @@ def measure_captions(raw: RawCaptions, *, trim: bool) -> pa.Table:
         trim: cut texts that are cut off behind their last whole sentence; they are cut off no
             longer then. Those without any stay as they are.
     """
-    parts = [
-        _measure(_slice(raw, start), trim=trim) for start in range(0, len(raw.texts), BATCH_ROWS)
-    ]
+    parts = [_measure(batch, trim=trim) for batch in _cut_batches(raw)]
     return pa.concat_tables(parts) if parts else MEASURES.empty_table()
 
 
-def _slice(raw: RawCaptions, start: int) -> RawCaptions:
-    return RawCaptions(
-        texts=raw.texts.slice(start, BATCH_ROWS),
-        is_cut_off=raw.is_cut_off.slice(start, BATCH_ROWS),
-        prompts=raw.prompts[start : start + BATCH_ROWS],
-    )
+def _cut_batches(raw: RawCaptions) -> Iterator[RawCaptions]:
+    """Cut into batches of at most `BATCH_ROWS` texts and, but for single ones, `BATCH_BYTES`."""
+    sizes = pc.binary_length(raw.texts).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    start = 0
+    while start < len(ends):
+        before = ends[start] - sizes[start]
+        stop = int(np.searchsorted(ends, before + BATCH_BYTES, side="right"))
+        stop = min(max(stop, start + 1), start + BATCH_ROWS)
+        yield RawCaptions(
+            texts=raw.texts.slice(start, stop - start),
+            is_cut_off=raw.is_cut_off.slice(start, stop - start),
+            prompts=raw.prompts[start:stop],
+        )
+        start = stop
 
 
 def _measure(raw: RawCaptions, *, trim: bool) -> pa.Table:

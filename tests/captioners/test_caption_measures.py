@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.planted_captions import TRAPS, plant
+from curate.captioners import caption_measures
 from curate.captioners.boilerplate import clean_text, clean_texts
 from curate.captioners.caption_measures import (
     BATCH_ROWS,
@@ -170,6 +171,16 @@ def test_prompts_are_cut_into_pieces_without_what_frames_them() -> None:
     prompt = "<|im_start|>user\n<image>Describe all of this image. Be brief.<|im_end|>\nassistant"
     assert split_prompt(prompt) == ("describe all of this image",)
     assert split_prompt("USER: Say what you see here ASSISTANT:") == ("say what you see here",)
+
+
+def test_batches_of_long_texts_are_bounded_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["a dog " * n for n in (1, 400, 1, 1, 900, 1)]
+    raw = RawCaptions(texts=pa.array(texts), is_cut_off=pa.array([False] * 6), prompts=[()] * 6)
+    whole = measure_captions(raw, trim=False)
+    monkeypatch.setattr(caption_measures, "BATCH_BYTES", 2_500)
+    parts = measure_captions(raw, trim=False)
+    assert parts["text"].num_chunks > whole["text"].num_chunks == 1
+    assert parts.equals(whole)
 
 
 def test_batches_do_not_show() -> None:
