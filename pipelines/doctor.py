@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from curate.core.errors import CurateError, ModelError
-from curate.models.packs import PACKS, ModelRef, load_pack
+from curate.models.packs import PACKS, ModelRef, is_feature_role, load_pack
 from pipelines.golden import describe_golden, load_for_probe
 
 _LIBRARIES = (
@@ -76,7 +76,8 @@ def _examine_pack(name: str, folder: str, *, required: bool) -> Iterator[Check]:
 
 def _test(role: str, ref: ModelRef, picture: Image.Image) -> str:
     """Run a model's self test, and compare with its golden values where it has some."""
-    details = [SELF_TESTS[role](ref, picture)] if role in SELF_TESTS else []
+    name = "features" if is_feature_role(role) else role
+    details = [SELF_TESTS[name](ref, picture)] if name in SELF_TESTS else []
     loaded = load_for_probe(role, ref)
     if loaded:
         details += [loaded.detail] if not details else []
@@ -157,13 +158,13 @@ def _test_rewriter(ref: ModelRef, picture: Image.Image) -> str:
 def _ask_captioner(ref: ModelRef, picture: Image.Image, style: str) -> str:
     from curate.captioners.captioner import CaptionRequest, Sampling
     from curate.captioners.instructions import find_template
-    from curate.captioners.table import load_captioner
+    from pipelines.captioners import open_captioner
 
     template = find_template(style)
     request = CaptionRequest(
         key="doctor", image=picture, template=template, alt="Fido at home", draft="A dog on grass."
     )
-    (attempt,) = load_captioner(ref).caption([request], Sampling())
+    (attempt,) = open_captioner(ref).caption([request], Sampling())
     if attempt.finish_reason == "error":
         raise ModelError(f"{ref.kind}: must answer {template.name}, got {attempt.text_raw}")
     return repr(attempt.text_raw[:100])
@@ -186,6 +187,13 @@ def _test_text_encoder(ref: ModelRef, picture: Image.Image) -> str:
     return f"{encoder.name}, {num_tokens} tokens of {encoder.dim}"
 
 
+def _test_features(ref: ModelRef, picture: Image.Image) -> str:
+    from curate.models.picture_features import load_patch_features
+
+    found = load_patch_features(ref, "cpu", token_px=16)(np.array(picture)[None])
+    return f"{found.shape[1]} patches of {found.shape[2]}"
+
+
 SELF_TESTS: Mapping[str, Callable[[ModelRef, Image.Image], str]] = {
     "text_area": _test_text_area,
     "ocr": _test_ocr,
@@ -198,5 +206,6 @@ SELF_TESTS: Mapping[str, Callable[[ModelRef, Image.Image], str]] = {
     "verifier": _test_captioner,
     "vae": _test_vae,
     "text_encoder": _test_text_encoder,
+    "features": _test_features,
 }
 """Role to a test beyond golden values."""

@@ -19,7 +19,7 @@ from curate.models.golden import (
     read_golden,
     write_golden,
 )
-from curate.models.packs import ModelPack, ModelRef, is_image_text_role
+from curate.models.packs import ModelPack, ModelRef, is_image_text_role, is_text_role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,8 @@ def load_for_probe(role: str, ref: ModelRef) -> Loaded | None:
         return _load_image_text(ref)
     if ref.kind in ("linear_head", "mlp_head"):
         return _load_head(ref)
+    if is_text_role(role):
+        return _load_text_encoder(ref)
     if role in LOADERS:
         return LOADERS[role](ref)
     return None
@@ -151,8 +153,10 @@ def _load_text_encoder(ref: ModelRef) -> Loaded:
     def probe() -> Outputs:
         encoded = encoder.encode(golden_texts())
         means = np.stack([item.tokens.astype(np.float32).mean(axis=0) for item in encoded])
-        pooled = np.stack([item.pooled.astype(np.float32) for item in encoded])
-        return {"tokens": _unit(means), "pooled": _unit(pooled)}
+        outputs = {"tokens": _unit(means)}
+        if encoder.pooled_dim:
+            outputs["pooled"] = _unit(np.stack([item.pooled for item in encoded]))
+        return outputs
 
     detail = f"{encoder.name}, tokens of {encoder.dim}"
     return Loaded(name=encoder.name, detail=detail, probe=probe)
@@ -168,6 +172,5 @@ LOADERS: Mapping[str, Callable[[ModelRef], Loaded]] = {
     "nudenet": _load_picture_score,
     "descriptor": _load_descriptor,
     "vae": _load_vae,
-    "text_encoder": _load_text_encoder,
 }
 """Role to loader, for what is neither an image-text model nor a head."""

@@ -55,6 +55,16 @@ def is_image_text_role(name: str) -> bool:
     return name == "image_text" or _is_extra(name, EXTRA_IMAGE_TEXT)
 
 
+def is_text_role(name: str) -> bool:
+    """Tell whether a role is a text encoder: the main one or a further one."""
+    return name == "text_encoder" or _is_extra(name, EXTRA_TEXT)
+
+
+def is_feature_role(name: str) -> bool:
+    """Tell whether a role is a model of picture features."""
+    return _is_extra(name, FEATURES)
+
+
 def _is_extra(name: str, *prefixes: str) -> bool:
     """Tell whether a role is one of those that a pack may have many of: PREFIX and a name."""
     rest = [name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)]

@@ -368,3 +368,17 @@ def test_config_that_cannot_be_is_one_line(config: dict[str, Any], told: str) ->
     with pytest.raises(ConfigError, match=told) as caught:
         EncodeConfig(**config)
     assert "\n" not in str(caught.value)
+
+
+def test_every_option_has_its_words_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/encode.md").read_text(encoding="utf-8")
+    missing = [f.name for f in dataclasses.fields(EncodeConfig) if f"encode.{f.name}" not in page]
+    assert not missing
+
+
+def test_every_kind_and_class_has_its_row_on_the_page() -> None:
+    from curate.models.text_encoder import LOADERS
+    from curate.models.vae_folder import FAMILIES
+
+    page = (Path(__file__).parents[2] / "docs/encode.md").read_text(encoding="utf-8")
+    assert not [name for name in (*LOADERS, *FAMILIES) if f"| `{name}`" not in page]
