@@ -86,11 +86,19 @@ class Sampler:
         text, pooled = pad_text(embedded, space, config.max_text_tokens)
         velocity = guide(
             self._velocity(text, pooled),
-            self._velocity(torch.zeros_like(text), torch.zeros_like(pooled)),  # null: "zeros"
+            self._velocity(*self._null_text(text, pooled)),
             self.guidance_scale,
         )
         timesteps = euler_timesteps(self.num_steps, config.objective.shift)
         return sample_euler(velocity, noise, timesteps)
+
+    def _null_text(self, text: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what training showed for no caption, in the shapes of these."""
+        config = self.card.config
+        if config.null_caption == "zeros":
+            return torch.zeros_like(text), torch.zeros_like(pooled)
+        empty = self.text_encoder.encode([""]) * len(text)
+        return pad_text(empty, self.card.space, config.max_text_tokens)
 
     def _velocity(self, text: Tensor, pooled: Tensor) -> VelocityFn:
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
