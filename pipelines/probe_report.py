@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from curate.core.engine_config import EngineConfig
 from curate.core.schema import OK
 from curate.stages.recaptioning.rows import Line
@@ -115,6 +117,10 @@ def describe_probe(probed: Probed, cost: Cost, num_processes: int) -> Iterator[s
     if seconds:
         yield _line("captions/s", f"{_brief(num_captions / seconds)} in one process")
         yield _line("tokens/s", f"{_brief(tokens / seconds)} written")
+        half, most = np.percentile([line["latency_s"] for line in lines], (50, 95)).tolist()
+        yield _line(
+            "latency", f"{_brief(half)} s a caption, {_brief(most)} s at the 95th percentile"
+        )
     yield from _describe_shares(probed)
     processes = f"{num_processes} process" + ("es" if num_processes > 1 else "")
     yield _line("pictures", f"{cost.num_pictures:,} to caption")

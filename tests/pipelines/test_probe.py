@@ -161,7 +161,8 @@ def make_line(
         "finish_reason": "stop", "prompt_tokens": 1, "visual_tokens": 1, "tokens": 50,
         "mean_logprob": None, "crop_top": 0.0, "crop_left": 0.0, "crop_height": 8.0,
         "crop_width": 8.0, "image_height": 8, "image_width": 8, "similarity": None,
-        "similarity_sentence": None, "verified": None, "seconds": 0.5, "model_reported": "",
+        "similarity_sentence": None, "verified": None, "seconds": 0.5, "latency_s": 0.25,
+        "model_reported": "",
     }  # fmt: skip
 
 
@@ -197,6 +198,7 @@ def test_every_figure_is_a_line() -> None:
         "loading     2.0 s",
         "captions/s  2 in one process",
         "tokens/s    100 written",
+        "latency     0.25 s a caption, 0.25 s at the 95th percentile",
         f"accepted    {share} of pictures have a good caption",
         f"            {share} of 200 captions in short",
         "rejected    refusal 20",

@@ -134,6 +134,25 @@ def test_what_was_answered_before_the_server_was_lost_is_not_asked_again(tmp_pat
     assert run.table.read_bytes() == whole.table.read_bytes()
 
 
+def test_a_rewriter_that_breaks_costs_no_answer_of_the_captioner(tmp_path: Path) -> None:
+    class Broken(CountingCaptioner):
+        def caption(
+            self, requests: Sequence[CaptionRequest], sampling: Sampling
+        ) -> list[CaptionAttempt]:
+            raise RuntimeError("out of memory")
+
+    run = Recaption(tmp_path, make_items(3))
+    settings: Any = {
+        "styles": ["detailed"], "templates": REWRITE, "fuse": [FuseConfig(template="mine")],
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run.run(CountingCaptioner(), rewriter=Broken(model="rewriter"), **settings)
+    assert all(line["seconds"] > 0 for line in lines_of(run))
+    again = CountingCaptioner()
+    rows = run.run(again, rewriter=CountingCaptioner(model="rewriter"), **settings)
+    assert (again.calls, len(rows)) == (0, 6)
+
+
 @pytest.mark.parametrize("cut", [1, 30])
 def test_a_line_that_a_kill_cut_short_counts_as_never_written(tmp_path: Path, cut: int) -> None:
     run = Recaption(tmp_path, make_items(4))

@@ -94,22 +94,22 @@ class Recaptioner:
             answered: grows by what is answered.
 
         Raises:
-            ModelError: a model failed on every one of many pictures and has answered none before;
-                or nothing more can be asked, and what was answered till then has been yielded.
+            ModelError: a model failed on every one of many pictures and has answered none before,
+                or nothing more can be asked.
+            Exception: what a model raised; what was answered till then has been yielded.
         """
         started = time.monotonic()
         for window in windows:
             fresh: list[Line] = []
             try:
                 self._ask_missing(window, answered, fresh)
-            except CaptionerLost:
-                yield fresh  # without scores: the next run measures them
+                measured = self._measure(window, answered)
+            except Exception:
+                _share_seconds(fresh, time.monotonic() - started)
+                yield fresh  # paid for; the next run measures them
                 raise
-            changed = {line["attempt"]: line for line in fresh} | self._measure(window, answered)
-            seconds = time.monotonic() - started  # waiting for pictures too
-            for line in fresh:
-                line["seconds"] = round(seconds / len(fresh), 6)
-            yield list(changed.values())
+            _share_seconds(fresh, time.monotonic() - started)
+            yield list(({line["attempt"]: line for line in fresh} | measured).values())
             started = time.monotonic()
 
     def _asker(self, model: Captioner) -> Asker:
@@ -194,6 +194,12 @@ def read_draft(text_raw: str, instruction: str, finish_reason: str) -> str:
     """
     judged = judge_text(text_raw, prompt=instruction, finish_reason=finish_reason)
     return judged.text if judged.status == OK else ""
+
+
+def _share_seconds(fresh: Sequence[Line], seconds: float) -> None:
+    """Share the time of a window among its new attempts, waiting for pictures included."""
+    for line in fresh:
+        line["seconds"] = round(seconds / len(fresh), 6)
 
 
 _QUESTION = ("model", "model_digest", "processor_digest", "template_digest")
