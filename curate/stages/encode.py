@@ -136,10 +136,12 @@ class EncodeStage(MapStage[EncodeConfig]):
         check_size(*size, self._vae.downsample)
         num_home = sum(row["home_shard"] == shard for row in rows)
         counts = Counter({"in": num_home, "kept": num_home, "copies": len(rows) - num_home})
-        for tower in self._towers if num_home else ():
-            counts += write_captions(
-                place.out, shard, rows, tower, is_shared=self.config.share_captions
-            )
+        if num_home:
+            counts.update(f"captions.{name}" for row in rows for name in row["captions.source"])
+            for tower in self._towers:
+                counts += write_captions(
+                    place.out, shard, rows, tower, is_shared=self.config.share_captions
+                )
         write_latents(
             place.out,
             shard,

@@ -195,6 +195,7 @@ def test_what_did_not_fit_is_counted_by_tower_and_source(
     assert encoded.report.counts["truncated.t5.short"] == 1
     assert encoded.report.counts["truncated.main.short"] == 1
     assert "truncated.t5.alt" not in encoded.report.counts
+    assert encoded.report.counts["captions.short"] == 2
     rows = encoded.store.table("00000").to_pylist()
     assert rows[1]["captions.truncated.t5"] == [0, 121 - 12]
     assert rows[1]["captions.tokens.t5"] == [3, 12]
