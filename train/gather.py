@@ -15,12 +15,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from curate.core.errors import ShardError
-from curate.core.latent_manifest import TextFacts
+from curate.core.latent_manifest import NULL_SHARD, TextFacts
 from curate.core.record_reader import Range, read_ranges
 from train.reading import TextShape, Wishes
 from train.slot import Slot
 from train.store import LatentStore
-from train.visits import Showing, Visit
+from train.visits import Showing, Visit, show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +92,13 @@ class Gatherer:
         latents, latent_rows = self._latents(visits, slot)
         texts = tuple(self._lay_out(number, visits, slot) for number in range(len(self._texts)))
         for owner, store in enumerate(self._stores):
-            places = [i for i, visit in enumerate(visits) if visit.owner == owner]
+            # By tar and row, so that neighbours are read together.
+            sorted_places = sorted(
+                (visit.tar, visit.row, i) for i, visit in enumerate(visits) if visit.owner == owner
+            )
+            places = [i for *_, i in sorted_places]
             if not places:
                 continue
-            places.sort(key=lambda i: (visits[i].tar, visits[i].row))
             read_ranges(
                 store.files,
                 [
@@ -119,7 +122,10 @@ class Gatherer:
     ) -> tuple[NDArray[Any], list[memoryview]]:
         member = visits[0].member
         for visit in visits:
-            if visit.member.shape != member.shape or visit.member.dtype != member.dtype:
+            same = visit.member is member or (
+                visit.member.shape == member.shape and visit.member.dtype == member.dtype
+            )
+            if not same:
                 raise ShardError(
                     f"{visit.tar}: latents of one bucket must have one shape, {member.shape}, got "
                     f"{visit.member.shape}; run encode again"
@@ -131,18 +137,16 @@ class Gatherer:
         """Set the text's length, and fill in null captions and padding."""
         facts, null = self._texts[number], self._nulls[number]
         lengths = slot.array(f"lengths.{number}", (len(visits),), np.int64)
-        for i, visit in enumerate(visits):
-            showing = visit.showings[number]
-            lengths[i] = showing.caption.num_tokens if showing else len(null.tokens)
+        shown = [visit.showings[number] for visit in visits]
+        lengths[:] = [showing.num_tokens if showing else len(null.tokens) for showing in shown]
         length = self._wishes.text.length(facts.max_tokens, int(lengths.max()))
         np.minimum(lengths, length, out=lengths)
         tokens = slot.array(
             f"tokens.{number}", (len(visits), length, *row_shape(facts)), dtype_of(facts)
         )
         pooled = slot.array(f"pooled.{number}", (len(visits), facts.pooled_dim), np.float16)
-        for i, visit in enumerate(visits):
-            filled = int(lengths[i])
-            if visit.showings[number] is None:
+        for i, (showing, filled) in enumerate(zip(shown, lengths.tolist(), strict=True)):
+            if showing is None:
                 tokens[i, :filled] = null.tokens[:filled]
                 pooled[i] = null.pooled
             if filled < length:
@@ -167,10 +171,10 @@ class Gatherer:
             showing = visits[i].showings[number]
             if showing is None:
                 continue
-            tar, caption = showing.shard.tar, showing.caption
-            ranges.append((tar, caption.tokens_at, token_rows[i][: lengths[i] * width], i))
+            tar = showing.shard.tar
+            ranges.append((tar, showing.tokens_at, token_rows[i][: lengths[i] * width], i))
             if facts.pooled_dim:
-                ranges.append((tar, caption.pooled_at, pooled_rows[i], i))
+                ranges.append((tar, showing.pooled_at, pooled_rows[i], i))
         return ranges
 
     def _check(
@@ -182,10 +186,8 @@ class Gatherer:
         texts: Sequence[TextArrays],
         faults: dict[int, str],
     ) -> None:
-        for i in places:
+        for i in [i for i in places if visits[i].is_verified and i not in faults]:
             visit = visits[i]
-            if not visit.is_verified or i in faults:
-                continue
             if xxhash.xxh3_64_intdigest(latent_rows[i]) != visit.member.digests[visit.row]:
                 faults[i] = f"{store.url}/{visit.tar}: the latents differ from their digest"
             for facts, showing, text in zip(self._texts, visit.showings, texts, strict=True):
@@ -232,31 +234,32 @@ def load_null(store: LatentStore, number: int, shape: TextShape) -> NullText:
     empty = np.empty((0, *row_shape(facts)), dtype_of(facts))
     if shape.null == "zeros":
         return NullText(tokens=empty, pooled=np.zeros(facts.pooled_dim, np.float16))
-    shard, caption = store.null_caption(number)
-    tokens = np.empty((caption.num_tokens, *row_shape(facts)), dtype_of(facts))
+    shard = store.captions(number, NULL_SHARD)
+    showing = show(shard, 0, shard.of(0)[0])
+    tokens = np.empty((showing.num_tokens, *row_shape(facts)), dtype_of(facts))
     pooled = np.empty(facts.pooled_dim, np.float16)
-    _read_caption(store, Showing(shard, 0, caption), tokens, pooled)
+    _read_caption(store, showing, tokens, pooled)
     return NullText(tokens=tokens, pooled=pooled)
 
 
 def _read_caption(
     store: LatentStore, showing: Showing, tokens: NDArray[Any], pooled: NDArray[np.float16]
 ) -> None:
-    tar, caption = showing.shard.tar, showing.caption
-    store.files.preadv(tar, caption.tokens_at, [tokens.reshape(-1).view(np.uint8).data])
+    tar = showing.shard.tar
+    store.files.preadv(tar, showing.tokens_at, [tokens.reshape(-1).view(np.uint8).data])
     if pooled.size:
-        store.files.preadv(tar, caption.pooled_at, [pooled.view(np.uint8).data])
+        store.files.preadv(tar, showing.pooled_at, [pooled.view(np.uint8).data])
 
 
 def _is_whole(
     store: LatentStore, facts: TextFacts, showing: Showing, text: TextArrays, place: int
 ) -> bool:
     """Compare a caption's digest; one that was cut is read again whole."""
-    num_tokens = showing.caption.num_tokens
+    num_tokens = showing.num_tokens
     tokens = text.tokens[place, :num_tokens]
     if len(tokens) < num_tokens:
         tokens = np.empty((num_tokens, *row_shape(facts)), dtype_of(facts))
         _read_caption(store, showing, tokens, np.empty(facts.pooled_dim, np.float16))
     digest = xxhash.xxh3_64(tokens.tobytes())
     digest.update(text.pooled[place].tobytes())
-    return digest.intdigest() == showing.caption.digest
+    return digest.intdigest() == showing.digest

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from curate.core.errors import DataError, ShardError
 from curate.core.latent_column import KEY_BYTES
-from curate.core.latent_manifest import NULL_SHARD, LatentManifest
+from curate.core.latent_manifest import LatentManifest
 from curate.core.record_files import RecordFiles
 from curate.core.record_reader import (
     ArrayShard,
-    Caption,
     CaptionShard,
     check_keys,
     open_arrays,
@@ -33,7 +32,7 @@ from curate.core.schema import shard_name
 from curate.core.store import Store
 
 EXCLUDED = "excluded.jsonl"
-_OPEN_SHARDS = 4096  # chosen by us: mapped indexes; the kernel allows 65,530 maps a process
+OPEN_SHARDS = 4096  # chosen by us: mapped indexes; the kernel allows 65,530 maps a process
 
 
 class Home(NamedTuple):
@@ -88,9 +87,9 @@ class LatentStore:
         self.files = files
         self.url = store.url
         self._store = store
-        self.shard = functools.lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
-        self.captions = functools.lru_cache(maxsize=_OPEN_SHARDS)(self._open_captions)
-        self.feature = functools.lru_cache(maxsize=_OPEN_SHARDS)(self._open_feature)
+        self.shard = functools.lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
+        self.captions = functools.lru_cache(maxsize=OPEN_SHARDS)(self._open_captions)
+        self.feature = functools.lru_cache(maxsize=OPEN_SHARDS)(self._open_feature)
         said = store.read(EXCLUDED) if store.exists(EXCLUDED) else b""
         self.buckets = self._list_buckets(self._find_excluded(said))
         self.has_text = [entry.has_text for entry in self.manifest.shards]
@@ -111,11 +110,6 @@ class LatentStore:
         """Say where the captions of a record of another resolution lie."""
         numbers = self.shard(number).numbers
         return Home(shard_name(int(numbers["home_shard"][row])), int(numbers["home_row"][row]))
-
-    def null_caption(self, text: int) -> tuple[CaptionShard, Caption]:
-        """Give the record of the empty caption of a text column."""
-        shard = self.captions(text, NULL_SHARD)
-        return shard, shard.caption(0, 0)
 
     def _open_shard(self, number: int) -> ArrayShard:
         entry = self.manifest.shards[number]

@@ -5,6 +5,7 @@ planned batch -> per sample: key, epoch -> record of latents, caption of each te
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -12,20 +13,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curate.core.record_reader import ArrayMember, Caption, CaptionShard
+from curate.core.record_reader import ArrayMember, CaptionShard
 from train.draws import Draws, draw_name
 from train.mix import CaptionChooser, CaptionMix, choose_caption
-from train.store import LatentStore
+from train.store import OPEN_SHARDS, LatentStore
 
 _VERIFIED_FRAC = 0.01  # Source: storage.md, section 8: "sampled (e.g. 1 %)"
 
 
 class Showing(NamedTuple):
-    """Name the caption of one text column that a sample is shown with."""
+    """Name the caption of one text column that a sample is shown with.
+
+    Args:
+        shard: of the text column.
+        row: of the record in it.
+        tokens_at: offset of the tokens in the tar, in bytes; likewise pooled_at.
+        num_tokens: T.
+        digest: xxh3-64 of tokens and pooled vector.
+    """
 
     shard: CaptionShard
     row: int
-    caption: Caption
+    tokens_at: int
+    pooled_at: int
+    num_tokens: int
+    digest: int
 
 
 class Visit(NamedTuple):
@@ -84,7 +96,7 @@ class Visitor:
         self._verified_frac = {"never": 0.0, "sampled": _VERIFIED_FRAC, "always": 1.0}[verify]
         self._has_flips = [with_flips and s.manifest.latents.has_flipped for s in stores]
         self._num_texts = len(stores[0].manifest.texts)
-        self._ranks: dict[tuple[str, ...], list[int]] = {}
+        self._open = functools.lru_cache(maxsize=OPEN_SHARDS)(self._open_ranked)
         purposes = ("dropout", "caption", "flip", "verify")
         self._dropout, self._caption, self._flip, self._verify = (
             Draws(seed, purpose) for purpose in purposes
@@ -125,29 +137,37 @@ class Visitor:
             home, row = store.home(number, row)
         showings: list[Showing | None] = []
         for text in range(self._num_texts):
-            shard = store.captions(text, home)
-            ranks = self._rank(shard.sources)
-            own = [ranks[source] for source in shard.sources_of(row)]
+            shard, ranks = self._open(store, text, home)
+            captions = shard.of(row)
+            own = [ranks[caption[3]] for caption in captions]
             chosen = choose_caption(own, wanted)
             if text == 0:  # the other columns follow
-                self._count(own, chosen, wanted)
+                if chosen < 0 or own[chosen] != wanted:
+                    self._count("without_caption" if chosen < 0 else "other_caption")
                 if chosen < 0:
                     return "", (None,) * self._num_texts
                 wanted = own[chosen]
             fits = chosen >= 0 and own[chosen] == wanted
-            showings.append(Showing(shard, row, shard.caption(row, chosen)) if fits else None)
+            showings.append(show(shard, row, captions[chosen]) if fits else None)
         return self._chooser.sources[wanted], tuple(showings)
 
-    def _rank(self, sources: tuple[str, ...]) -> list[int]:
-        if sources not in self._ranks:
-            self._ranks[sources] = self._chooser.rank(sources)
-        return self._ranks[sources]
+    def _open_ranked(
+        self, store: LatentStore, text: int, name: str
+    ) -> tuple[CaptionShard, list[int]]:
+        """Open a text column's shard; give the place of each of its sources in the mix."""
+        shard = store.captions(text, name)
+        return shard, self._chooser.rank(shard.sources)
 
-    def _count(self, own: Sequence[int], chosen: int, wanted: int) -> None:
-        if chosen >= 0 and own[chosen] == wanted:
-            return
+    def _count(self, what: str) -> None:
         with self._lock:
-            self.counts["without_caption" if chosen < 0 else "other_caption"] += 1
+            self.counts[what] += 1
+
+
+def show(shard: CaptionShard, row: int, caption: tuple[int, int, int, int, int]) -> Showing:
+    """Name a caption of a shard by its fields in the index."""
+    base = shard.base[row]
+    tokens_at, pooled_at, num_tokens, _, digest = caption
+    return Showing(shard, row, base + tokens_at, base + pooled_at, num_tokens, digest)
 
 
 def planned_rows(

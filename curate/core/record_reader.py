@@ -72,16 +72,6 @@ class ArrayShard:
         return bytes(self.keys[row * KEY_BYTES : (row + 1) * KEY_BYTES])
 
 
-class Caption(NamedTuple):
-    """Hold where a caption lies; offsets in bytes from the start of the tar."""
-
-    tokens_at: int
-    pooled_at: int
-    num_tokens: int
-    source: int
-    digest: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionShard:
     """Hold an opened shard of captions.
@@ -102,18 +92,10 @@ class CaptionShard:
     first: memoryview
     captions: NDArray[Any]
 
-    def sources_of(self, row: int) -> list[int]:
-        """Give the source of each of a record's captions, its place among `sources`."""
+    def of(self, row: int) -> list[tuple[int, int, int, int, int]]:
+        """List a record's captions as the index has them, the fields of `CAPTION`."""
         item = self.captions.item
-        return [item(number)[3] for number in range(self.first[row], self.first[row + 1])]
-
-    def caption(self, row: int, number: int) -> Caption:
-        """Give one of a record's captions."""
-        base = self.base[row]
-        tokens_at, pooled_at, num_tokens, source, digest = self.captions.item(
-            self.first[row] + number
-        )
-        return Caption(base + tokens_at, base + pooled_at, num_tokens, source, digest)
+        return [item(number) for number in range(self.first[row], self.first[row + 1])]
 
 
 def open_arrays(store: Store, files: RecordFiles, name: str) -> ArrayShard:

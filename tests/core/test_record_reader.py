@@ -93,14 +93,14 @@ def test_captions_are_listed_by_record(tmp_path: Path) -> None:
     shard = open_captions(LocalStore(tmp_path), files, "00000")
     for row, key in enumerate(keys(5)):
         expected = captions_of(key, row)
-        found = [shard.caption(row, i) for i in range(len(shard.sources_of(row)))]
-        assert [shard.sources[c.source] for c in found] == [c.source for c in expected]
-        for caption, record in zip(found, expected, strict=True):
+        found, base = shard.of(row), shard.base[row]
+        assert [shard.sources[source] for *_, source, _ in found] == [c.source for c in expected]
+        for (tokens_at, pooled_at, num_tokens, *_), record in zip(found, expected, strict=True):
             tokens, pooled = np.empty_like(record.tokens), np.empty_like(record.pooled)
             views = [a.reshape(-1).view(np.uint8).data for a in (tokens, pooled)]
-            files.preadv(shard.tar, caption.tokens_at, views[:1])
-            files.preadv(shard.tar, caption.pooled_at, views[1:])
-            assert caption.num_tokens == len(record.tokens)
+            files.preadv(shard.tar, base + tokens_at, views[:1])
+            files.preadv(shard.tar, base + pooled_at, views[1:])
+            assert num_tokens == len(record.tokens)
             assert np.array_equal(tokens, record.tokens)
             assert np.array_equal(pooled, record.pooled)
 
