@@ -62,7 +62,7 @@ class ClipTextEncoder(TextEncoder):
         last = out.last_hidden_state  # [B, T, D], after the final layer norm
         tokens = last if self._layer == "last" else out.hidden_states[-2]
         # Not the network's own pooling: it takes the first end mark, or the highest id.
-        ends = last[torch.arange(len(ids)), mask.sum(dim=1) - 1]  # [B, D]
+        ends = last[torch.arange(len(ids), device=last.device), mask.sum(dim=1) - 1]  # [B, D]
         pooled = self._projection(ends) if self._projection else ends
         pooled, tokens = pooled.float().cpu().numpy(), tokens.float().cpu().numpy()
         return [
