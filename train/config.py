@@ -49,6 +49,8 @@ class TrainConfig:
         num_loss_bins: timestep bins of the loss in metrics.jsonl.
         log_every_samples: a metrics line at least this often.
         checkpoint_every_samples: a checkpoint at least this often; changes no byte of the result.
+        other_stores: further latent stores to mix in: folder or URL -> how often their samples are
+            met, relative to those of this run's.
         reading: how records are read; changes no byte of the result while no record is bad.
     """
 
@@ -73,6 +75,7 @@ class TrainConfig:
     num_loss_bins: int = 10
     log_every_samples: int = 2_000
     checkpoint_every_samples: int = field(default=10_000, metadata={"fingerprint": False})
+    other_stores: dict[str, float] = field(default_factory=dict[str, float])
     reading: ReadConfig = field(default_factory=ReadConfig, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
@@ -107,6 +110,12 @@ class TrainConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(
                     f"train.{name} must be in [0, 1), got {getattr(self, name)}; 0 is off"
+                )
+        for store, weight in self.other_stores.items():
+            if not (weight > 0 and math.isfinite(weight)):
+                raise ConfigError(
+                    f"train.other_stores: weights must be > 0, got {weight} for {store}; "
+                    "leave it out"
                 )
         weights = self.caption_weights.values()
         if not all(w >= 0 and math.isfinite(w) for w in weights) or not sum(weights) > 0:

@@ -23,7 +23,7 @@ from curate.core.manifest import Task, marker_name
 from curate.core.schema import OK, make_key, shard_name
 from curate.core.shard import ShardWriter
 from curate.core.stage import Place, Stage
-from curate.core.store import Store
+from curate.core.store import Store, open_store
 from train.card import CARD, MODEL_FOLDER, TrainCard, check_size
 from train.config import TrainConfig
 from train.store import EXCLUDED
@@ -56,7 +56,11 @@ class TrainStage(Stage[TrainConfig]):
     runs_in: ClassVar[Literal["worker", "client"]] = "client"
 
     def waves(self) -> Iterator[Sequence[Task]]:
-        yield [Task(shard=shard_name(0), inputs=_name_inputs(self.inputs["encode"].store))]
+        inputs: dict[str, str] = {}
+        for number, (store, _) in enumerate(self._stores()):
+            # Others are named by their place in the config: moving a store changes nothing.
+            inputs |= _name_inputs(store, f"other-{number}" if number else store.name)
+        yield [Task(shard=shard_name(0), inputs=inputs)]
 
     def run(self, task: Task, place: Place) -> Counter[str]:
         import torch
@@ -67,21 +71,24 @@ class TrainStage(Stage[TrainConfig]):
         config = self.config
         # Said outright, for Dask sets OMP_NUM_THREADS=1 in the process that starts its workers.
         torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
-        with LatentSet([(self.inputs["encode"].store, 1.0)], config.reading) as data:
+        with LatentSet(self._stores(), config.reading) as data:
             check_buckets(config, data)
             identity = make_identity(config, task.inputs, self.seed)
             state = train(config, data, place.scratch / "checkpoints", identity, self.seed)
             write_run(place.out, task.shard, config, data, state, self.seed)
             return Counter({"in": len(data), "kept": len(data)})
 
+    def _stores(self) -> list[tuple[Store, float]]:
+        others = [(open_store(url), weight) for url, weight in self.config.other_stores.items()]
+        return [(self.inputs["encode"].store, 1.0), *others]
 
-def _name_inputs(store: Store) -> dict[str, str]:
+
+def _name_inputs(store: Store, prefix: str) -> dict[str, str]:
     """Name the store's state by the files that sum it up, for it may have 10^5 shards."""
     names = [NAME, marker_name(_SET), EXCLUDED]
     found = store.read_many(names)
     return {
-        f"{store.name}/{name}": hashlib.sha256(data).hexdigest()
-        for name, data in sorted(found.items())
+        f"{prefix}/{name}": hashlib.sha256(data).hexdigest() for name, data in sorted(found.items())
     }
 
 

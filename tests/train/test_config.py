@@ -5,6 +5,7 @@ import pytest
 
 from curate.core.errors import ConfigError
 from train.config import TrainConfig
+from train.reading import ReadConfig
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,7 @@ from train.config import TrainConfig
         ({"muon_lr": float("nan")}, "train.muon_lr must be > 0, got nan"),
         ({"warmup_samples": -1}, "train.warmup_samples must be >= 0"),
         ({"caption_dropout_frac": 1.0}, r"train.caption_dropout_frac must be in \[0, 1\)"),
+        ({"other_stores": {"a": 0.0}}, "train.other_stores: weights must be > 0, got 0.0 for a"),
         ({"caption_weights": {}}, "train.caption_weights must be >= 0 with a positive sum"),
         ({"caption_weights": {"alt": -1.0, "short": 2.0}}, "train.caption_weights must be >= 0"),
     ],
@@ -26,6 +28,19 @@ def test_what_cannot_be_trained_is_refused_in_one_line(changes: dict, message: s
     with pytest.raises(ConfigError, match=message) as caught:
         TrainConfig(**changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_threads": -1}, "train.reading.num_threads must be >= 0, got -1"),
+        ({"io": "read"}, "train.reading.io must be one of preadv, mmap, got 'read'"),
+        ({"verify": "often"}, "train.reading.verify must be one of never, sampled, always"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ReadConfig(**changes)
 
 
 def test_samples_are_rounded_up_to_whole_batches() -> None:

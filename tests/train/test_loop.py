@@ -8,6 +8,7 @@ import torch
 
 from curate.core.errors import ConfigError, StageError
 from curate.core.stage import Place
+from tests.train.stores import StoreOptions
 from train.backbones.backbone import BackboneConfig
 from train.config import TrainConfig
 from train.data import LatentSet
@@ -176,6 +177,17 @@ def test_task_depends_on_the_store_and_on_what_is_excluded(make_encoded: Any) ->
         "encode/_set.done.json",
         "encode/excluded.jsonl",
     }
+
+
+def test_other_stores_are_mixed_in(make_encoded: Any, tmp_path: Path) -> None:
+    one = make_encoded({"16x16": 4})
+    other = make_encoded({"16x16": 6}, folder="other", options=StoreOptions(seed=1))
+    values = {name: getattr(CONFIG, name) for name in CONFIG.__dataclass_fields__}
+    config = TrainConfig(**values | {"other_stores": {other.url: 2.0}})
+    files = run_stage(config, one, tmp_path / "mixed")
+    assert "train.json" in files  # of 10 samples, as run_stage checks
+    ((task,),) = TrainStage(config, {"encode": one}, {}, 0).waves()
+    assert list(task.inputs) == ["encode/manifest.json", "other-1/manifest.json"]
 
 
 @pytest.mark.parametrize(
