@@ -25,7 +25,7 @@ from curate.core.lock import claim_out
 from curate.core.schema import VERDICTS
 from curate.core.seed import derive_seed
 from curate.stages.judging.attempts import measure_attempts
-from curate.stages.judging.verdicts import judge_attempts
+from curate.stages.judging.verdicts import EVERY, judge_attempts
 from curate.stages.recaption import RecaptionStage
 from curate.stages.recaptioning.journal import Journal
 from curate.stages.recaptioning.recaptioner import Answered
@@ -201,6 +201,6 @@ def judge_lines(request: Request, lines: Sequence[Line]) -> list[str]:
     trim = config.rules.cut_off == "trim"
     measured = measure_attempts(rows, [], trim=trim, identify=None)
     sources = {line["source"] for line in lines}
-    limits = {source: config.limits_of(source) for source in ("", *sources)}
+    limits = {source: config.limits_of(source) for source in (EVERY, *sources)}
     pictures = pa.array([1] * len(lines), pa.int32()).to_numpy()
     return judge_attempts(measured, pictures, limits)["status"].to_pylist()
