@@ -112,7 +112,8 @@ def count_tokens(texts: Sequence[str], *, is_toy: bool) -> list[tuple[str, Tower
 
 def compare(tower: Tower, lengths: np.ndarray, num_samples: int) -> dict[str, float]:
     """Give bytes a caption in every layout, ours with and without what tar and index add."""
-    chosen = lengths[: 2 * num_samples]
+    order = make_rng(0, "benchmarks.store_size", "order").permutation(len(lengths))
+    chosen = lengths[order[: 2 * num_samples]]
     pooled = 2 * tower.pooled_dim
     mosaicml = 4 * tower.max_tokens * tower.dim + 4 * tower.pooled_dim
     prx = 2 * tower.dim * float(chosen.mean()) + pooled
