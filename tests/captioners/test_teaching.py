@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -165,11 +166,12 @@ def test_a_caption_of_just_the_limit_is_learnt(llava: Path) -> None:
     assert len(Teacher(load(llava)).tokenize("a " * 9, 10)) == 10
 
 
-def test_a_tokenizer_that_marks_the_start_of_a_text_does_not_mark_the_answers(
-    tmp_path: Path,
+@pytest.mark.parametrize("space_before", ["always", "never"])
+def test_an_answer_has_one_space_before_it_whatever_the_tokenizer_adds(
+    tmp_path: Path, space_before: Literal["always", "never"]
 ) -> None:
-    """SentencePiece writes a space before a text; behind "Assistant:" there is one already."""
-    captioner = load_with_pieces(tmp_path)
+    """SentencePiece writes a space before a text, byte-level tokenizers do not."""
+    captioner = load_with_pieces(tmp_path, space_before)
     teacher = Teacher(captioner)
     tokens = captioner.vlm.processor.tokenizer.convert_ids_to_tokens(teacher.tokenize("a cat", 9))
     assert tokens == ["\u2581a", "\u2581cat", "<end>"]
@@ -220,14 +222,19 @@ def test_a_model_without_an_end_is_refused(llava: Path) -> None:
         Teacher(captioner)
 
 
-def load_with_pieces(folder: Path) -> VlmCaptioner:
+def load_with_pieces(
+    folder: Path, space_before: Literal["always", "never"] = "always"
+) -> VlmCaptioner:
     """Load a tiny LLaVA whose tokenizer cuts as SentencePiece does, with two ends of an answer."""
     save_llava(folder)
     words = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "<end>"]
     words += [f"\u2581{word}" for word in ("", "a", "cat", "Assistant:", "?", "describe")]
     pieces = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     pieces.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split("\n", "removed"), pre_tokenizers.Metaspace(prepend_scheme="always")]
+        [
+            pre_tokenizers.Split("\n", "removed"),
+            pre_tokenizers.Metaspace(prepend_scheme=space_before),
+        ]
     )
     pieces.decoder = decoders.Metaspace()
     pieces.add_special_tokens(words[:6])
