@@ -21,14 +21,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from curate.core.errors import ShardError
-from curate.core.latent_column import ArrayRows, CaptionRows
+from curate.core.latent_column import POOLED, ArrayRows, CaptionRows
 from curate.core.record_index import SUFFIX
 from curate.core.schema import is_key, make_key
 from curate.core.tar_index import Member, TarSample, index_tar, read_member
 from curate.core.tar_writer import TarDigest
 
 _NPY = ".npy"
-_POOLED = "pooled"
 _RULE = "first_dot"  # as webdataset cuts names
 _CHUNK_BYTES = 8 << 20
 
@@ -159,7 +158,7 @@ def _read_array(stream: BinaryIO, tar: Path, sample: TarSample, name: str) -> St
 
 
 def _read_pooled(stream: BinaryIO, tar: Path, sample: TarSample, count: int) -> StoredArray:
-    member = sample.members.get(f"{_POOLED}{_NPY}")
+    member = sample.members.get(f"{POOLED}{_NPY}")
     if member is None:  # an encoder without pooled vectors, or a sample without captions
         return StoredArray(array=np.empty((count, 0), np.float16), offset=0)
     pooled = load_array(stream, tar, member)
@@ -176,7 +175,7 @@ def _caption_members(stream: BinaryIO, tar: Path, sample: TarSample) -> dict[str
     listed = sample.members.get("json")
     if listed is None:
         sources = [ext.removesuffix(_NPY) for ext in sample.members if ext.endswith(_NPY)]
-        return {s: f"{sample.key}.{s}{_NPY}" for s in sources if s != _POOLED}
+        return {s: f"{sample.key}.{s}{_NPY}" for s in sources if s != POOLED}
     try:
         rows = json.loads(read_member(stream, str(tar), listed))["captions"]
         return {row["source"]: row["member"] for row in rows}

@@ -28,6 +28,7 @@ from curate.core.shard import npy_bytes
 from curate.core.tar_writer import TarDigest, TarWriter
 
 KEY_BYTES = 10  # a key's 20 hex characters
+POOLED = "pooled"  # the member with all captions' pooled vectors: no name for a caption's source
 CAPTION = np.dtype(
     [
         ("tokens_at", "<u4"),  # bytes behind the sample's base
@@ -252,7 +253,7 @@ class CaptionColumn:
         end = 0
         if pooled.nbytes:
             data = npy_bytes(pooled)
-            end = self._tar.add(f"{key}.pooled.npy", data) + len(data)
+            end = self._tar.add(f"{key}.{POOLED}.npy", data) + len(data)
         self._tar.add(f"{key}.json", _describe(captions, [name for name, _ in places]))
         self._rows.add(
             key,

@@ -27,6 +27,7 @@ from curate.core.model_ref import ModelRef
 from curate.core.schema import OK, VERDICTS
 from curate.core.shard import ShardSet, ShardWriter
 from curate.core.stage import MapStage, Place, plain_config
+from curate.stages.matching.hits import ALTERNATES
 from curate.stages.pictures import read_pictures
 from curate.stages.recaptioning.config import CROP, RecaptionConfig
 from curate.stages.recaptioning.journal import Journal
@@ -36,7 +37,6 @@ from curate.stages.recaptioning.scores import Scorer
 from curate.stages.recaptioning.views import Shown, Viewer
 from curate.stages.recaptioning.wanted import Sample, View
 
-ALTERNATES = "alternates"  # the verdicts' column: captions of dropped duplicates
 CAPTIONER, REWRITER, VERIFIER, IMAGE_TEXT = "captioner", "rewriter", "verifier", "image_text"
 
 BuildCaptioner = Callable[[ModelRef, BatchLimits], Captioner]

@@ -254,6 +254,8 @@ def test_shards_without_attempts_are_judged(tmp_path: Path) -> None:
         (lambda: JudgeConfig(by_source={"tags": {"min_words": -1}}), "judge.rules.min_words"),
         (lambda: JudgeConfig(cuts=[CUT, CUT]), "judge.cuts"),
         (lambda: Cut(source="a", name="a"), "judge.cuts"),
+        (lambda: Cut(source="a", name="alternate_1"), "judge.cuts: .* a name of its own"),
+        (lambda: Cut(source="a", name="pooled"), "judge.cuts: .* a name of its own"),
         (lambda: Cut(source="a", name="b", max_words=0), "judge.cuts.b"),
         (lambda: Thresholds(min_words=9, max_words=8), "judge.rules.min_words"),
         (lambda: Thresholds(cut_off="keep"), "judge.rules.cut_off"),  # pyright: ignore

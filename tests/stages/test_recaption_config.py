@@ -27,6 +27,7 @@ from pipelines.request import parse_request
         (["templates.alternate_1.text=Hi"], "must be a name of its own"),
         (["templates.Mine.text=Hi"], "must be a name of its own of a-z"),
         (["templates.alt.text=Hi"], "must be a name of its own"),
+        (["templates.pooled.text=Hi"], "must be a name of its own"),
         (["templates.mine.version=2"], "recaption.templates.mine: needs a text"),
         (["templates.mine.text=Hi", "templates.mine.max_new_tokens=0"], "needs a text, a version"),
         (

@@ -15,12 +15,11 @@ import pyarrow.compute
 from curate.core.schema import KEY, OK, STATUS, VERDICTS
 from curate.core.shard import ShardSet
 from curate.stages.matching.hits import ALTERNATES
+from curate.stages.recaptioning.rows import ALT, ALTERNATE
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
 JUDGE = "judge"
-ALT = "alt"  # source of the caption that came with the picture
-_ALTERNATE = "alternate_"  # starts the sources of duplicates' captions, as recaption has them
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +71,7 @@ def _others(inputs: Mapping[str, ShardSet], shard: str) -> Iterator[tuple[str, s
         table = inputs[VERDICTS].table(shard, [KEY, ALTERNATES])
         for key, texts in _rows(table):
             for number, text in enumerate(texts or (), start=1):
-                yield key, f"{_ALTERNATE}{number}", text, ""
+                yield key, f"{ALTERNATE}{number}", text, ""
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:

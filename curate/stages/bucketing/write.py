@@ -21,10 +21,10 @@ from curate.core.placement import Placement
 from curate.core.schema import KEY, OK, STATUS
 from curate.core.shard import ShardSet
 from curate.core.smart_crop import place_picture
-from curate.stages.bucketing.captions import ALT
 from curate.stages.bucketing.config import FORMATS, BucketConfig
 from curate.stages.bucketing.sizes import SIZES
 from curate.stages.pictures import Picture, read_rows
+from curate.stages.recaptioning.rows import ALT
 
 BUCKET_SCHEMA = pa.schema(
     [

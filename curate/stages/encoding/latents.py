@@ -18,11 +18,11 @@ from curate.core.batches import batched
 from curate.core.errors import ConfigError, SampleError, ShardError
 from curate.core.image import decode_image, to_array
 from curate.core.seed import make_rng
+from curate.stages.bucketing.config import FORMATS
 
 if TYPE_CHECKING:
     from curate.models.vae import Vae
 
-_PICTURES = ("png", "webp", "jpg")  # members that bucket writes
 _AHEAD = 2  # batches decoded and waiting; chosen by us: one would do, two even out large pictures
 FLIPPED = "flipped"
 
@@ -145,7 +145,7 @@ def _decode(batch: list[tuple[str, Mapping[str, bytes]]], size: tuple[int, int])
 
 
 def _pixels(key: str, members: Mapping[str, bytes]) -> NDArray[np.uint8]:
-    data = next((members[ext] for ext in _PICTURES if ext in members), b"")
+    data = next((members[ext] for ext in FORMATS if ext in members), b"")
     try:
         return to_array(decode_image(data))
     except SampleError as error:

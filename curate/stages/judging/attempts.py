@@ -26,10 +26,10 @@ from curate.captioners.leaks import split_prompt
 from curate.captioners.sentences import cut_to_words
 from curate.core.schema import KEY, OK, STATUS, make_key
 from curate.stages.judging.config import Cut
+from curate.stages.recaptioning.rows import DEDUP
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
-DEDUP = "dedup"  # stands for the model of captions that dedup kept of dropped duplicates
 READ = (
     KEY, STATUS, "attempt", "source", "number", "text_raw", "template_digest", "prompt", "alt_used",
     "parent", "model", "finish_reason", "tokens", "similarity", "similarity_sentence", "verified",
@@ -129,10 +129,9 @@ def _split_prompts(rows: pa.Table) -> list[tuple[str, ...]]:
 
 def _keep_web_texts(measures: pa.Table, rows: pa.Table) -> pa.Table:
     """Leave captions of duplicates as they came: stock openings are what models write."""
-    from_web = pc.equal(rows["model"], DEDUP)
+    from_web = pc.fill_null(pc.equal(rows["model"], DEDUP), False)
     texts = pc.if_else(from_web, rows["text_raw"], measures["text"])
-    stripped = pc.and_not(measures["boilerplate"], pc.fill_null(from_web, False))
-    texts = pc.if_else(pc.fill_null(from_web, False), texts, measures["text"])
+    stripped = pc.and_not(measures["boilerplate"], from_web)
     place = measures.schema.get_field_index
     measures = measures.set_column(place("text"), MEASURES.field("text"), texts)
     return measures.set_column(place("boilerplate"), MEASURES.field("boilerplate"), stripped)

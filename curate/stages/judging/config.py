@@ -10,6 +10,8 @@ from typing import Any
 
 from curate.captioners.thresholds import Thresholds, override
 from curate.core.errors import ConfigError
+from curate.core.latent_column import POOLED
+from curate.stages.recaptioning.rows import ALT, ALTERNATE
 
 # Thresholds stand in the parameters of the tasks that read them, and in no other: what is measured
 # stays when they change.
@@ -32,10 +34,11 @@ class Cut:
     max_words: int = 30
 
     def __post_init__(self) -> None:
-        if not self.source or not _NAME.fullmatch(self.name) or self.name == self.source:
+        is_taken = self.name in (self.source, ALT, POOLED) or self.name.startswith(ALTERNATE)
+        if not self.source or is_taken or not _NAME.fullmatch(self.name):
             raise ConfigError(
-                "judge.cuts: must name a source and another name of lower-case letters, digits and "
-                f"'_', got source {self.source!r}, name {self.name!r}; fix them"
+                "judge.cuts: must name a source and a name of its own of lower-case letters, "
+                f"digits and '_', got source {self.source!r}, name {self.name!r}; fix them"
             )
         if self.max_words < 1:
             raise ConfigError(

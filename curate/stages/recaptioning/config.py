@@ -11,10 +11,10 @@ from curate.captioners.captioner import Sampling
 from curate.captioners.instructions import TEMPLATES, Template
 from curate.captioners.vlm_batches import BatchLimits
 from curate.core.errors import ConfigError
-from curate.stages.recaptioning.rows import ALTERNATE
+from curate.core.latent_column import POOLED
+from curate.stages.recaptioning.rows import ALT, ALTERNATE
 
 CROP, WHOLE = "crop", "whole"
-_ALT = "alt"  # the source of the captions that samples came with
 _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _NO_BYTES = {"fingerprint": False}  # of fields that change no byte of the table
 
@@ -134,7 +134,7 @@ class RecaptionConfig:
     def _check_templates(self) -> None:
         for style, one in self.templates.items():
             where = f"recaption.templates.{style}"
-            taken = style in TEMPLATES or style == _ALT or style.startswith(ALTERNATE)
+            taken = style in (*TEMPLATES, ALT, POOLED) or style.startswith(ALTERNATE)
             if taken or not _ID.fullmatch(style):
                 raise ConfigError(
                     f"{where}: must be a name of its own of a-z, 0-9 and _, got {style!r}; "

@@ -18,6 +18,7 @@ from curate.core.schema import OK, make_key
 from curate.stages.recaptioning.wanted import Ask
 
 CAPTIONER_ERROR = "captioner_error"
+ALT = "alt"  # the source of the captions that samples came with
 ALTERNATE = "alternate_"  # starts the sources of captions that dedup kept of dropped duplicates
 DEDUP = "dedup"  # stands for the model of such a caption
 
