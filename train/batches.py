@@ -95,7 +95,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Hold one training batch; noise is valid until the next one is asked for.
+    """Hold one training batch; noise and features are valid until the next one is asked for.
 
     Args:
         step: of the plan.
@@ -140,9 +140,10 @@ def finish(raw: RawBatch, space: LatentSpace, device: str = "cpu") -> Batch:
         sources=raw.sources,
         latents=whiten(latents.float(), space),
         noise=raw.noise.to(device, non_blocking=True),
-        uniform=raw.uniform.to(device, non_blocking=True),
         texts={name: _finish_text(text, device) for name, text in raw.texts.items()},
         features={name: one.to(device, non_blocking=True) for name, one in raw.features.items()},
+        # Last, and waited for: so all copies are done when the loader's memory is used again.
+        uniform=raw.uniform.to(device),
     )
 
 

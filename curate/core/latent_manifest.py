@@ -139,12 +139,14 @@ class LatentManifest:
                 raise ValueError(f"format {values['format']}")
             latents = values["latents"]
             latents |= {name: tuple(latents[name]) for name in ("mean", "std")}
-            return cls(
+            manifest = cls(
                 latents=LatentFacts(**latents),
                 texts=tuple(TextFacts(**one) for one in values["texts"]),
                 features=tuple(FeatureFacts(**one) for one in values["features"]),
                 shards=tuple(ShardEntry(**one) for one in values["shards"]),
             )
+            _check_names(manifest)
+            return manifest
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(
                 f"{place}: must be a manifest of format {FORMAT}, got {error!r}; run encode again"
@@ -167,3 +169,16 @@ class LatentManifest:
                 "tars from elsewhere with `curate index`"
             ) from error
         return cls.from_json(data, place)
+
+
+def _check_names(manifest: LatentManifest) -> None:
+    """Refuse names that lead out of the folder: a manifest may come from elsewhere.
+
+    Raises:
+        ValueError: with the name.
+    """
+    columns = [one.folder for one in manifest.texts] + [one.name for one in manifest.features]
+    files = [name for entry in manifest.shards for name in entry.files]
+    for name in (*columns, *(entry.name for entry in manifest.shards), *files):
+        if {"", ".", ".."} & set(name.split("/")):
+            raise ValueError(f"the name {name!r}")

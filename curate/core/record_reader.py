@@ -24,6 +24,7 @@ from curate.core.store import Store
 
 # Chosen by us: a page; reading it costs less than a second system call (1 us, 4 KiB of copying).
 MAX_GAP = 4096
+MAX_BUFFERS = 1024  # of a system call. Source: Linux, limits.h, IOV_MAX
 
 
 # Bytes to read, and where to: name of the tar in the store, offset in it, a buffer as long as what
@@ -168,7 +169,8 @@ def read_ranges(
     for one in ranges:
         tar, offset, buffer, _ = one
         gap = offset - end
-        if 0 <= gap <= MAX_GAP and tar == before:
+        # A range brings two buffers, its own and the gap's.
+        if 0 <= gap <= MAX_GAP and tar == before and len(buffers) + 2 <= MAX_BUFFERS:
             if gap:
                 buffers.append(_GAP[:gap])
             group.append(one)

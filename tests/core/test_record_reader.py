@@ -69,6 +69,18 @@ def test_near_ranges_are_read_together(tmp_path: Path, gap: int, num_reads: int)
     assert [bytes(b) for b in buffers] == [data[100:110], data[110 + gap : 117 + gap]]
 
 
+def test_a_call_has_no_more_buffers_than_the_system_takes(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 8192, np.uint8).tobytes()
+    (tmp_path / "a.tar").write_bytes(data)
+    files = CountedFiles(tmp_path)
+    buffers = [bytearray(1) for _ in range(4096)]  # each with a gap of a byte behind it
+    read_ranges(
+        files, [("a.tar", 2 * i, memoryview(b), i) for i, b in enumerate(buffers)], no_fault
+    )
+    assert b"".join(buffers) == data[::2]
+    assert files.num_reads == 8  # 2 * 512 - 1 buffers a call
+
+
 def test_a_fault_is_told_of_its_range_alone(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(bytes(range(100)))
     buffers = [bytearray(10) for _ in range(3)]
