@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import os
 import tempfile
 import threading
 from collections import Counter
@@ -252,7 +253,8 @@ def open_files(store: Store, reading: ReadConfig) -> RecordFiles:
     info = get_worker_info()
     version = hashlib.sha256(store.url.encode() + store.read(NAME)).hexdigest()[:16]
     root = Path(reading.cache_folder or Path(tempfile.gettempdir()) / "latentmill-ranges")
-    folder = root / f"{version}-{info.id if info else 'main'}"
+    rank = os.environ.get("RANK", "0")  # as torchrun tells its processes
+    folder = root / f"{version}-{rank}-{info.id if info else 'main'}"
     return CachedFiles(store, folder, reading.cache_bytes)
 
 
