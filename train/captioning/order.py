@@ -14,7 +14,7 @@ from curate.core.seed import derive_seed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """Name one sample of one epoch: `key` is its index among the keys."""
+    """Name one sample of one epoch by its index among the keys."""
 
     index: int
     epoch: int
