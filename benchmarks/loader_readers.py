@@ -170,7 +170,7 @@ def read_ours(folder: Path, num_samples: int, kind: str) -> Iterator[Batch]:
         ahead_steps=4,
     ) as loader:
         for raw in loader:
-            yield raw.latents.numpy(), raw.texts["main"].tokens.numpy(), list(raw.names)
+            yield raw.latents.numpy(), raw.texts["main"].tokens.numpy(), list(raw.keys)
 
 
 def read_memmap(folder: Path, num_samples: int, kind: str) -> Iterator[Batch]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curate.core.record_files import RecordFiles
+import numpy as np
+from numpy.typing import NDArray
+
 from train.blocks import BLOCK
 from train.store import LatentStore
-from train.visits import Showing, Visit
+from train.visits import Visits
 
 _MAX_BYTES = 16 << 10  # chosen by us: a block of larger records is over 1 MiB
-_MAX_SEEN = 1 << 16  # chosen by us: blocks of 30 windows; those forgotten are announced again
+_MAX_SEEN = 4096  # chosen by us: shards; where more are met, blocks may be announced again
 
 
 class Announcer:
@@ -27,41 +29,54 @@ class Announcer:
 
     def __init__(self, stores: Sequence[LatentStore]) -> None:
         self._stores = stores
-        self._seen: set[tuple[int, str, int, bytes]] = set()
+        self._epochs: dict[tuple[int, str], NDArray[np.int64]] = {}  # of each block's last time
 
-    def announce(self, visits: Sequence[Visit]) -> None:
+    def announce(self, visits: Visits) -> None:
         """Announce the latents and captions of some visits."""
-        if len(self._seen) > _MAX_SEEN:
-            self._seen.clear()
-        for visit in visits:
-            files = self._stores[visit.owner].files
-            self._announce_latents(files, visit)
-            for showing in visit.showings:
-                if showing:
-                    self._announce_caption(files, showing, visit)
+        if len(self._epochs) > _MAX_SEEN:
+            self._epochs.clear()
+        epochs = visits.picks.epochs
+        for one in visits.latents:
+            member = one.shard.members[one.member]
+            self._announce_rows(
+                one.owner, one.shard.tar, one.rows, epochs[one.places], member.offsets,
+                member.num_bytes,
+            )  # fmt: skip
+        for one in (one for reads in visits.texts for one in reads):
+            base = one.shard.base
+            mean = (int(base[-1]) - int(base[0])) // max(len(base) - 1, 1)
+            self._announce_rows(one.owner, one.shard.tar, one.rows, epochs[one.places], base, mean)
 
-    def _announce_latents(self, files: RecordFiles, visit: Visit) -> None:
-        offsets, size = visit.member.offsets, visit.member.num_bytes
-        if size > _MAX_BYTES:
-            files.will_need(visit.tar, offsets[visit.row], size)
-        elif self._is_new(visit, visit.tar, visit.row):
-            first = visit.row // BLOCK * BLOCK
-            last = min(first + BLOCK, len(offsets)) - 1
-            files.will_need(visit.tar, offsets[first], offsets[last] + size - offsets[first])
+    def _announce_rows(
+        self,
+        owner: int,
+        tar: str,
+        rows: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        offsets: NDArray[np.uint64],
+        num_bytes: int,
+    ) -> None:
+        """Announce records of one tar, each about so large: their blocks, or large ones alone."""
+        files = self._stores[owner].files
+        if num_bytes > _MAX_BYTES:
+            for offset in offsets[rows].tolist():
+                files.will_need(tar, offset, num_bytes)
+            return
+        for block in self._new_blocks(owner, tar, rows // BLOCK, epochs, len(offsets)):
+            start = int(offsets[block * BLOCK])
+            last = int(offsets[min((block + 1) * BLOCK, len(offsets)) - 1])
+            files.will_need(tar, start, last + max(num_bytes, 1) - start)
 
-    def _announce_caption(self, files: RecordFiles, showing: Showing, visit: Visit) -> None:
-        base, tar = showing.shard.base, showing.shard.tar
-        start, end = showing.row, min(showing.row + 1, len(base) - 1)
-        if base[end] - base[start] <= _MAX_BYTES:  # else the sample's captions are long
-            if not self._is_new(visit, tar, showing.row):
-                return
-            start = start // BLOCK * BLOCK
-            end = min(start + BLOCK, len(base) - 1)
-        files.will_need(tar, base[start], max(base[end] - base[start], 1))
-
-    def _is_new(self, visit: Visit, tar: str, row: int) -> bool:
-        block = visit.owner, tar, row // BLOCK, visit.name[-8:]  # an epoch's
-        if block in self._seen:
-            return False
-        self._seen.add(block)
-        return True
+    def _new_blocks(
+        self, owner: int, tar: str, blocks: NDArray[np.int64], epochs: NDArray[np.int64], size: int
+    ) -> list[int]:
+        """Give the blocks that were not announced in their epoch yet."""
+        at = owner, tar
+        if at not in self._epochs:
+            self._epochs[at] = np.full(-(-size // BLOCK), -1)
+        seen = self._epochs[at]
+        is_new = seen[blocks] != epochs
+        if not is_new.any():
+            return []
+        seen[blocks] = epochs
+        return np.unique(blocks[is_new]).tolist()

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curate.core.latent_column import KEY_BYTES
@@ -43,7 +45,7 @@ class RawBatch:
     Args:
         step: of the plan.
         bucket: of all samples.
-        names: key and epoch of each sample, as `draw_name` gives them.
+        key_bytes: [B, 10], uint8, keys of the samples.
         sources: caption source of each sample, "" for the null caption.
         flipped: whether it is the mirrored record.
         latents: [B, 2C, h, w] moments or [B, C, h, w] latents, float16.
@@ -56,7 +58,7 @@ class RawBatch:
 
     step: int
     bucket: str
-    names: tuple[bytes, ...]
+    key_bytes: NDArray[np.uint8]
     sources: tuple[str, ...]
     flipped: tuple[bool, ...]
     latents: Tensor
@@ -69,7 +71,8 @@ class RawBatch:
     @property
     def keys(self) -> tuple[str, ...]:
         """Give the samples' keys."""
-        return tuple(name[:KEY_BYTES].hex() for name in self.names)
+        said, size = self.key_bytes.tobytes().hex(), 2 * KEY_BYTES
+        return tuple(said[at : at + size] for at in range(0, len(said), size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

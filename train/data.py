@@ -23,10 +23,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from curate.core.errors import DataError
-from curate.core.latent_column import KEY_BYTES
 from curate.core.latent_manifest import NAME
 from curate.core.record_files import LocalFiles, RecordFiles
 from curate.core.store import LocalStore, Store
@@ -40,7 +40,7 @@ from train.reading import ReadConfig, Wishes
 from train.slot import Slot
 from train.space import LatentSpace
 from train.store import LatentStore
-from train.visits import Visit, Visitor, planned_rows
+from train.visits import Picks, Visitor, Visits
 
 logger = logging.getLogger(__name__)
 
@@ -150,53 +150,52 @@ class BatchReader:
         """Count "other_caption", "without_caption" and "bad_record" so far."""
         return self._visitor.counts + Counter(bad_record=len(self.bad))
 
-    def visits(self, planned: PlannedBatch) -> list[Visit]:
+    def visits(self, planned: PlannedBatch) -> Visits:
         """Find the records of a planned batch."""
-        epochs = planned.epochs.tolist()
-        visits: list[Visit | None] = [None] * len(planned)
+        shards, rows = np.empty_like(planned.positions), np.empty_like(planned.positions)
         for owner, store in enumerate(self._data.stores):
-            places = np.flatnonzero(planned.sets == owner)
-            if not len(places):
-                continue
-            shards, rows = planned_rows(store, planned.bucket, planned.positions[places].tolist())
-            for i, shard, row in zip(places.tolist(), shards, rows, strict=True):
-                visits[i] = self._visitor.visit(owner, shard, row, epochs[i])
-        return [visit for visit in visits if visit is not None]
+            places = planned.sets == owner
+            if places.any():
+                located = store.buckets[planned.bucket].locate(planned.positions[places])
+                shards[places], rows[places] = located
+        return self._visitor.visit(
+            Picks(owners=planned.sets, shards=shards, rows=rows, epochs=planned.epochs)
+        )
 
-    def announce(self, visits: Sequence[Visit]) -> None:
+    def announce(self, visits: Visits) -> None:
         """Say that these will be read soon."""
         self._announcer.announce(visits)
 
-    def read(
-        self, planned: PlannedBatch, slot: Slot, visits: Sequence[Visit] | None = None
-    ) -> RawBatch:
+    def read(self, planned: PlannedBatch, slot: Slot, visits: Visits | None = None) -> RawBatch:
         """Read a batch into a slot.
 
         Raises:
             DataError: more bad records than `reading.max_bad`.
             ShardError: a shard is absent or damaged as a whole.
         """
-        chosen = list(self.visits(planned) if visits is None else visits)
+        chosen = self.visits(planned) if visits is None else visits
         for attempt in range(_MAX_SPARES):
             gathered, faults = self._gatherer.gather(chosen, slot)
             if not faults:
                 return self._assemble(planned, chosen, gathered, slot)
+            picks = chosen.picks
             for place, reason in sorted(faults.items()):
-                self._note(chosen[place], reason)
-                chosen[place] = self._spare(planned, place, attempt)
+                self._note(chosen.keys[place].tobytes().hex(), reason)
+                picks = picks.with_pick(place, *self._spare(planned, place, attempt))
+            chosen = self._visitor.visit(picks)
         raise DataError(
             f"step {planned.step}: must find whole records in bucket {planned.bucket}, got "
             f"{_MAX_SPARES} bad ones in a row; run `curate verify`"
         )
 
-    def _spare(self, planned: PlannedBatch, place: int, attempt: int) -> Visit:
-        owner = int(planned.sets[place])
-        position = self.plan.spare(planned, place, attempt)
-        (shard,), (row,) = planned_rows(self._data.stores[owner], planned.bucket, [position])
-        return self._visitor.visit(owner, shard, row, int(planned.epochs[place]))
+    def _spare(self, planned: PlannedBatch, place: int, attempt: int) -> tuple[int, int]:
+        """Give the shard and row of the record that stands in for a bad one."""
+        rows = self._data.stores[int(planned.sets[place])].buckets[planned.bucket]
+        position = np.array([self.plan.spare(planned, place, attempt)])
+        (shard,), (row,) = rows.locate(position)
+        return int(shard), int(row)
 
-    def _note(self, visit: Visit, reason: str) -> None:
-        key = visit.name[:KEY_BYTES].hex()
+    def _note(self, key: str, reason: str) -> None:
         with self._lock:
             self.bad.append(BadRecord(key, reason))
             count = len(self.bad)
@@ -209,19 +208,19 @@ class BatchReader:
             )
 
     def _assemble(
-        self, planned: PlannedBatch, visits: Sequence[Visit], gathered: Gathered, slot: Slot
+        self, planned: PlannedBatch, visits: Visits, gathered: Gathered, slot: Slot
     ) -> RawBatch:
         facts = self._data.stores[0].manifest
         latents = gathered.latents
         shape = (len(latents), facts.latents.channels, *latents.shape[2:])
-        names = tuple(visit.name for visit in visits)
+        numbers = visits.numbers
         has_posterior = self._wishes.with_noise and facts.latents.member == "moments"
         return RawBatch(
             step=planned.step,
             bucket=planned.bucket,
-            names=names,
-            sources=tuple(visit.source for visit in visits),
-            flipped=tuple(visit.is_flipped for visit in visits),
+            key_bytes=visits.keys,
+            sources=tuple(visits.sources),
+            flipped=tuple(visits.flipped.tolist()),
             latents=torch.from_numpy(latents),
             texts={
                 text.name: RawText(
@@ -233,9 +232,9 @@ class BatchReader:
                 for text, arrays in zip(facts.texts, gathered.texts, strict=True)
             },
             features={name: torch.from_numpy(a) for name, a in gathered.features.items()},
-            uniform=torch.tensor([self._timestep.uniform(n) for n in names], dtype=torch.float64),
-            posterior=_normal(self._vae, names, slot, "vae", shape) if has_posterior else None,
-            noise=_normal(self._noise, names, slot, "noise", shape)
+            uniform=torch.from_numpy(self._timestep.uniform(numbers)),
+            posterior=_normal(self._vae, numbers, slot, "vae", shape) if has_posterior else None,
+            noise=_normal(self._noise, numbers, slot, "noise", shape)
             if self._wishes.with_noise
             else None,
         )
@@ -284,9 +283,8 @@ def _differs(one: LatentStore, other: LatentStore, field: str, a: Any, b: Any) -
 
 
 def _normal(
-    draws: Draws, names: Sequence[bytes], slot: Slot, what: str, shape: tuple[int, ...]
+    draws: Draws, numbers: NDArray[np.uint64], slot: Slot, what: str, shape: tuple[int, ...]
 ) -> torch.Tensor:
     array = slot.array(what, shape, np.float32)
-    for name, out in zip(names, array, strict=True):
-        draws.fill_normal(name, out)
+    draws.fill_normal(numbers, array)
     return torch.from_numpy(array)

@@ -1,13 +1,13 @@
 """Read what visits name straight into the arrays of one batch.
 
-visits -> layout: shapes, text length -> ranges sorted by place in the tars -> preadv
-       -> digests of the records that are verified -> faults by place in the batch
+visits -> layout: shapes, text length -> each shard's records, in the order of the tar
+       -> digests of those that are verified -> faults by place in the batch
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from curate.core.errors import ShardError
 from curate.core.latent_manifest import NULL_SHARD, TextFacts
-from curate.core.record_reader import Range, read_ranges
+from curate.core.record_reader import ArrayMember, read_records
 from train.reading import TextShape, Wishes
 from train.slot import Slot
 from train.store import LatentStore
-from train.visits import Showing, Visit, show
+from train.visits import CaptionReads, LatentReads, Visits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,136 +82,127 @@ class Gatherer:
             load_null(stores[0], number, wishes.text) for number in range(len(self._texts))
         ]
 
-    def gather(self, visits: Sequence[Visit], slot: Slot) -> tuple[Gathered, dict[int, str]]:
+    def gather(self, visits: Visits, slot: Slot) -> tuple[Gathered, dict[int, str]]:
         """Fill a slot.
 
         Returns:
             The arrays, and what is wrong with the records of some places.
         """
         faults: dict[int, str] = {}
-        latents, latent_rows = self._latents(visits, slot)
-        texts = tuple(self._lay_out(number, visits, slot) for number in range(len(self._texts)))
-        for owner, store in enumerate(self._stores):
-            # By tar and row, so that neighbours are read together.
-            sorted_places = sorted(
-                (visit.tar, visit.row, i) for i, visit in enumerate(visits) if visit.owner == owner
-            )
-            places = [i for *_, i in sorted_places]
-            if not places:
-                continue
-            read_ranges(
-                store.files,
-                [
-                    (v.tar, v.member.offsets[v.row], latent_rows[i], i)
-                    for i in places
-                    for v in (visits[i],)
-                ],
-                faults.__setitem__,
-            )
-            for number, text in enumerate(texts):
-                ranges = self._text_ranges(number, text, visits, places, slot)
-                read_ranges(store.files, ranges, faults.__setitem__)
-            self._check(store, visits, places, latent_rows, texts, faults)
+        latents = self._read_latents(visits, slot, faults)
+        texts = tuple(
+            self._read_texts(number, visits, slot, faults) for number in range(len(self._texts))
+        )
         features = {
-            name: self._feature(name, visits, slot, faults) for name in self._wishes.features
+            name: self._read_feature(name, visits, slot, faults) for name in self._wishes.features
         }
         return Gathered(latents=latents, texts=texts, features=features), faults
 
-    def _latents(
-        self, visits: Sequence[Visit], slot: Slot
-    ) -> tuple[NDArray[Any], list[memoryview]]:
-        member = visits[0].member
-        for visit in visits:
-            same = visit.member is member or (
-                visit.member.shape == member.shape and visit.member.dtype == member.dtype
-            )
-            if not same:
-                raise ShardError(
-                    f"{visit.tar}: latents of one bucket must have one shape, {member.shape}, got "
-                    f"{visit.member.shape}; run encode again"
-                )
-        shape = (len(visits), *member.shape)
-        return slot.array("latents", shape, member.dtype), slot.rows("latents", shape, member.dtype)
+    def _read_latents(self, visits: Visits, slot: Slot, faults: dict[int, str]) -> NDArray[Any]:
+        reads = [(one, one.shard.members[one.member]) for one in visits.latents]
+        return self._read_arrays("latents", reads, visits, slot, faults)
 
-    def _lay_out(self, number: int, visits: Sequence[Visit], slot: Slot) -> TextArrays:
+    def _read_feature(
+        self, name: str, visits: Visits, slot: Slot, faults: dict[int, str]
+    ) -> NDArray[Any]:
+        reads = [(one, self._stores[one.owner].feature(name, one.number)) for one in visits.latents]
+        members = [(replace(one, shard=shard), shard.members[name]) for one, shard in reads]
+        return self._read_arrays(f"feature.{name}", members, visits, slot, faults)
+
+    def _read_arrays(
+        self,
+        what: str,
+        reads: Sequence[tuple[LatentReads, ArrayMember]],
+        visits: Visits,
+        slot: Slot,
+        faults: dict[int, str],
+    ) -> NDArray[Any]:
+        """Read arrays of one shape, and compare the digests of those that are verified."""
+        member = _same_shape(what, reads)
+        shape = (len(visits.keys), *member.shape)
+        array = slot.array(what, shape, member.dtype)
+        rows = slot.rows(what, shape, member.dtype)
+        for one, found in reads:
+            places = one.places.tolist()
+            read_records(
+                self._stores[one.owner].files, one.shard.tar, found.offsets[one.rows],
+                [rows[i] for i in places], places, faults.__setitem__,
+            )  # fmt: skip
+            for number in np.flatnonzero(visits.verified[one.places]).tolist():
+                place = places[number]
+                if place not in faults and (
+                    xxhash.xxh3_64_intdigest(rows[place]) != found.digests[one.rows[number]]
+                ):
+                    faults[place] = (
+                        f"{self._stores[one.owner].url}/{one.shard.tar}: the {what} differ from "
+                        "their digest"
+                    )
+        return array
+
+    def _read_texts(
+        self, number: int, visits: Visits, slot: Slot, faults: dict[int, str]
+    ) -> TextArrays:
+        facts = self._texts[number]
+        text = self._lay_out(number, visits, slot)
+        width = row_bytes(facts)
+        tokens = slot.rows(f"tokens.{number}", text.tokens.shape, text.tokens.dtype)
+        pooled = slot.rows(f"pooled.{number}", text.pooled.shape, np.float16)
+        sizes = (text.lengths * width).tolist()
+        for one in visits.texts[number]:
+            store, places = self._stores[one.owner], one.places.tolist()
+            buffers = [tokens[i][: sizes[i]] for i in places]
+            offsets = one.tokens_at
+            if facts.pooled_dim:  # the pooled vector mostly lies right behind: read together
+                offsets = np.stack([offsets, one.pooled_at], axis=1).reshape(-1)
+                buffers = [b for i, t in zip(places, buffers, strict=True) for b in (t, pooled[i])]
+                places = [i for i in places for _ in range(2)]
+            read_records(store.files, one.shard.tar, offsets, buffers, places, faults.__setitem__)
+            self._check_captions(facts, one, text, visits, faults)
+        return text
+
+    def _lay_out(self, number: int, visits: Visits, slot: Slot) -> TextArrays:
         """Set the text's length, and fill in null captions and padding."""
         facts, null = self._texts[number], self._nulls[number]
-        lengths = slot.array(f"lengths.{number}", (len(visits),), np.int64)
-        shown = [visit.showings[number] for visit in visits]
-        lengths[:] = [showing.num_tokens if showing else len(null.tokens) for showing in shown]
+        stored = visits.lengths[number]
+        lengths = slot.array(f"lengths.{number}", stored.shape, np.int64)
+        lengths[:] = np.where(stored < 0, len(null.tokens), stored)
         length = self._wishes.text.length(facts.max_tokens, int(lengths.max()))
         np.minimum(lengths, length, out=lengths)
         tokens = slot.array(
-            f"tokens.{number}", (len(visits), length, *row_shape(facts)), dtype_of(facts)
+            f"tokens.{number}", (len(stored), length, *row_shape(facts)), dtype_of(facts)
         )
-        pooled = slot.array(f"pooled.{number}", (len(visits), facts.pooled_dim), np.float16)
-        for i, (showing, filled) in enumerate(zip(shown, lengths.tolist(), strict=True)):
-            if showing is None:
-                tokens[i, :filled] = null.tokens[:filled]
-                pooled[i] = null.pooled
-            if filled < length:
-                tokens[i, filled:] = 0
+        pooled = slot.array(f"pooled.{number}", (len(stored), facts.pooled_dim), np.float16)
+        for i in np.flatnonzero(stored < 0).tolist():
+            tokens[i, : lengths[i]] = null.tokens[: lengths[i]]
+            pooled[i] = null.pooled
+        for i in np.flatnonzero(lengths < length).tolist():
+            tokens[i, lengths[i] :] = 0
         return TextArrays(tokens=tokens, lengths=lengths, pooled=pooled)
 
-    def _text_ranges(
+    def _check_captions(
         self,
-        number: int,
+        facts: TextFacts,
+        reads: CaptionReads,
         text: TextArrays,
-        visits: Sequence[Visit],
-        places: Sequence[int],
-        slot: Slot,
-    ) -> list[Range]:
-        facts = self._texts[number]
-        width = row_bytes(facts)
-        token_rows = slot.rows(f"tokens.{number}", text.tokens.shape, text.tokens.dtype)
-        pooled_rows = slot.rows(f"pooled.{number}", text.pooled.shape, np.float16)
-        lengths = text.lengths.tolist()
-        ranges: list[Range] = []
-        for i in places:
-            showing = visits[i].showings[number]
-            if showing is None:
-                continue
-            tar = showing.shard.tar
-            ranges.append((tar, showing.tokens_at, token_rows[i][: lengths[i] * width], i))
-            if facts.pooled_dim:
-                ranges.append((tar, showing.pooled_at, pooled_rows[i], i))
-        return ranges
-
-    def _check(
-        self,
-        store: LatentStore,
-        visits: Sequence[Visit],
-        places: Sequence[int],
-        latent_rows: Sequence[memoryview],
-        texts: Sequence[TextArrays],
+        visits: Visits,
         faults: dict[int, str],
     ) -> None:
-        for i in [i for i in places if visits[i].is_verified and i not in faults]:
-            visit = visits[i]
-            if xxhash.xxh3_64_intdigest(latent_rows[i]) != visit.member.digests[visit.row]:
-                faults[i] = f"{store.url}/{visit.tar}: the latents differ from their digest"
-            for facts, showing, text in zip(self._texts, visit.showings, texts, strict=True):
-                if showing and not _is_whole(store, facts, showing, text, i):
-                    faults[i] = (
-                        f"{store.url}/{showing.shard.tar}: a caption differs from its digest"
-                    )
+        store = self._stores[reads.owner]
+        for number in np.flatnonzero(visits.verified[reads.places]).tolist():
+            place = int(reads.places[number])
+            if place not in faults and not _is_whole(store, facts, reads, number, text):
+                faults[place] = f"{store.url}/{reads.shard.tar}: a caption differs from its digest"
 
-    def _feature(
-        self, name: str, visits: Sequence[Visit], slot: Slot, faults: dict[int, str]
-    ) -> NDArray[Any]:
-        shards = [self._stores[v.owner].feature(name, v.shard) for v in visits]
-        member = shards[0].members[name]
-        shape = (len(visits), *member.shape)
-        array = slot.array(f"feature.{name}", shape, member.dtype)
-        rows = slot.rows(f"feature.{name}", shape, member.dtype)
-        for i, (visit, shard) in enumerate(zip(visits, shards, strict=True)):
-            member = shard.members[name]
-            one = shard.tar, member.offsets[visit.row], rows[i], i
-            read_ranges(self._stores[visit.owner].files, [one], faults.__setitem__)
-            is_due = visit.is_verified and i not in faults
-            if is_due and xxhash.xxh3_64_intdigest(rows[i]) != member.digests[visit.row]:
-                faults[i] = f"{shard.tar}: a feature differs from its digest"
-        return array
+
+def _same_shape(what: str, reads: Sequence[tuple[LatentReads, ArrayMember]]) -> ArrayMember:
+    member = reads[0][1]
+    for one, other in reads:
+        if (other.shape, other.dtype) != (member.shape, member.dtype):
+            raise ShardError(
+                f"{one.shard.tar}: {what} of one bucket must have one shape, {member.shape}, got "
+                f"{other.shape}; run encode again"
+            )
+    return member
 
 
 def row_shape(facts: TextFacts) -> tuple[int, ...]:
@@ -236,31 +227,42 @@ def load_null(store: LatentStore, number: int, shape: TextShape) -> NullText:
     if shape.null == "zeros":
         return NullText(tokens=empty, pooled=np.zeros(facts.pooled_dim, np.float16))
     shard = store.captions(number, NULL_SHARD)
-    showing = show(shard, 0, shard.of(0)[0])
-    tokens = np.empty((showing.num_tokens, *row_shape(facts)), dtype_of(facts))
+    entry = shard.captions[0]
+    tokens = np.empty((int(entry["num_tokens"]), *row_shape(facts)), dtype_of(facts))
     pooled = np.empty(facts.pooled_dim, np.float16)
-    _read_caption(store, showing, tokens, pooled)
+    base = int(shard.base[0])
+    _read_caption(
+        store, shard.tar, base + int(entry["tokens_at"]), base + int(entry["pooled_at"]), tokens,
+        pooled,
+    )  # fmt: skip
     return NullText(tokens=tokens, pooled=pooled)
 
 
 def _read_caption(
-    store: LatentStore, showing: Showing, tokens: NDArray[Any], pooled: NDArray[np.float16]
+    store: LatentStore,
+    tar: str,
+    tokens_at: int,
+    pooled_at: int,
+    tokens: NDArray[Any],
+    pooled: NDArray[np.float16],
 ) -> None:
-    tar = showing.shard.tar
-    store.files.preadv(tar, showing.tokens_at, [tokens.reshape(-1).view(np.uint8).data])
+    store.files.preadv(tar, tokens_at, [tokens.reshape(-1).view(np.uint8).data])
     if pooled.size:
-        store.files.preadv(tar, showing.pooled_at, [pooled.view(np.uint8).data])
+        store.files.preadv(tar, pooled_at, [pooled.view(np.uint8).data])
 
 
 def _is_whole(
-    store: LatentStore, facts: TextFacts, showing: Showing, text: TextArrays, place: int
+    store: LatentStore, facts: TextFacts, reads: CaptionReads, number: int, text: TextArrays
 ) -> bool:
     """Compare a caption's digest; one that was cut is read again whole."""
-    num_tokens = showing.num_tokens
+    place, num_tokens = int(reads.places[number]), int(reads.num_tokens[number])
     tokens = text.tokens[place, :num_tokens]
     if len(tokens) < num_tokens:
         tokens = np.empty((num_tokens, *row_shape(facts)), dtype_of(facts))
-        _read_caption(store, showing, tokens, np.empty(facts.pooled_dim, np.float16))
+        _read_caption(
+            store, reads.shard.tar, int(reads.tokens_at[number]), int(reads.pooled_at[number]),
+            tokens, np.empty(facts.pooled_dim, np.float16),
+        )  # fmt: skip
     digest = xxhash.xxh3_64(tokens.tobytes())
     digest.update(text.pooled[place].tobytes())
-    return digest.intdigest() == showing.digest
+    return digest.intdigest() == reads.digests[number]

@@ -19,12 +19,12 @@ from train.batches import RawBatch
 from train.data import BatchReader
 from train.plan import PlannedBatch
 from train.slot import Slot
-from train.visits import Visit
+from train.visits import Visits
 
 _SPARE_SLOTS = 3  # Source: storage.md, section 8: ring buffers of threads + 3
 
 
-_Found = tuple[PlannedBatch, list[Visit]]
+_Found = tuple[PlannedBatch, Visits]
 
 
 class Loader:

@@ -8,10 +8,13 @@ coin (key, epoch) -> a source by its weight -> the sample's caption of it
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,32 +47,35 @@ class CaptionChooser:
 
     def __init__(self, mix: CaptionMix) -> None:
         self.sources = mix.sources
-        self._bounds = list(itertools.accumulate(mix.weights[s] for s in self.sources))
-        self._last = sum(weight > 0 for weight in mix.weights.values()) - 1
+        bounds = np.cumsum([mix.weights[source] for source in self.sources])
+        self._bounds = bounds[bounds < bounds[-1]]  # behind the last are sources of weight 0
+        self._total = bounds[-1]
 
-    def draw(self, uniform: float) -> int:
-        """Draw a source: its place among `sources`, never one of weight 0."""
-        return bisect.bisect_right(self._bounds, uniform * self._bounds[-1], hi=self._last)
+    def draw(self, uniform: NDArray[np.float64]) -> Ints:
+        """Draw sources: their places among `sources`, never one of weight 0; [N] of [N]."""
+        return np.searchsorted(self._bounds, uniform * self._total, side="right")
 
     def rank(self, sources: Sequence[str]) -> list[int]:
         """Give the place of each of a shard's sources, -1 for one that is never shown."""
         return [self.sources.index(s) if s in self.sources else -1 for s in sources]
 
 
-def choose_caption(ranks: Sequence[int], wanted: int) -> int:
-    """Choose among a sample's captions.
+def choose_captions(owners: Ints, ranks: Ints, wanted: Ints) -> Ints:
+    """Choose one caption of each of some samples.
 
     Args:
-        ranks: place of each caption's source in the mix, or -1.
-        wanted: place of the source that was drawn.
+        owners: [C], the sample of each caption, ascending.
+        ranks: [C], place of each caption's source in the mix, or -1.
+        wanted: [N], place of the source that was drawn for each sample.
 
     Returns:
-        Number of the caption; -1 when none may be shown.
+        [N], number of the caption; -1 where none may be shown.
     """
-    best = -1
-    for number, rank in enumerate(ranks):
-        if rank == wanted:
-            return number
-        if rank >= 0 and (best < 0 or rank < ranks[best]):
-            best = number
-    return best
+    everyone = np.arange(len(wanted))
+    width = int(max(wanted.max(initial=0), ranks.max(initial=0))) + 1
+    numbers = np.full((len(wanted), width), -1)
+    usable = np.flatnonzero(ranks >= 0)[::-1]  # of two of one source the first stays
+    numbers[owners[usable], ranks[usable]] = usable
+    chosen = numbers[everyone, wanted]
+    first = (numbers >= 0).argmax(axis=1)  # 0 where there is none, and there stands -1
+    return np.where(chosen >= 0, chosen, numbers[everyone, first])

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +27,10 @@ from curate.core.record_reader import (
     open_arrays,
     open_captions,
 )
-from curate.core.schema import shard_name
 from curate.core.store import Store
 
 EXCLUDED = "excluded.jsonl"
 OPEN_SHARDS = 4096  # chosen by us: mapped indexes; the kernel allows 65,530 maps a process
-
-
-class Home(NamedTuple):
-    """Name the record that has a sample's captions: a text column's shard, and the row in it."""
-
-    shard: str
-    row: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +52,12 @@ class BucketRows:
         """Give the number of samples that may be met."""
         return int(self.starts[-1]) - len(self.passed)
 
-    def locate(self, positions: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the shard and the row in it of each position."""
         if len(self.passed):
             positions = positions + np.searchsorted(self.passed, positions, side="right")
         places = np.searchsorted(self.starts, positions, side="right") - 1
-        rows = positions - self.starts[places]
-        return self.shards[places].tolist(), rows.tolist()
+        return self.shards[places], positions - self.starts[places]
 
 
 class LatentStore:
@@ -94,6 +84,7 @@ class LatentStore:
         self.buckets = self._list_buckets(self._find_excluded(said))
         self.has_text = [entry.has_text for entry in self.manifest.shards]
         self.names = [entry.name for entry in self.manifest.shards]
+        self._places = {name: place for place, name in enumerate(self.names)}
         self.digest = hashlib.sha256(self.manifest.to_json().encode() + said).hexdigest()
         if not self.buckets:
             raise DataError(
@@ -106,10 +97,18 @@ class LatentStore:
         """Give bucket name ("64x64", pixels) -> number of samples."""
         return {name: rows.size for name, rows in self.buckets.items()}
 
-    def home(self, number: int, row: int) -> Home:
-        """Say where the captions of a record of another resolution lie."""
-        numbers = self.shard(number).numbers
-        return Home(shard_name(int(numbers["home_shard"][row])), int(numbers["home_row"][row]))
+    def place_of(self, name: str) -> int:
+        """Give a shard's place in the manifest's list.
+
+        Raises:
+            ShardError: the manifest does not list it.
+        """
+        if name not in self._places:
+            raise ShardError(
+                f"{self.url}: must list shard {name}, where captions of other shards lie, got a "
+                "manifest without it; run encode again"
+            )
+        return self._places[name]
 
     def _open_shard(self, number: int) -> ArrayShard:
         entry = self.manifest.shards[number]
@@ -130,7 +129,7 @@ class LatentStore:
 
     def _open_feature(self, name: str, number: int) -> ArrayShard:
         shard = open_arrays(self._store, self.files, f"{name}/{self.manifest.shards[number].name}")
-        if shard.keys != self.shard(number).keys:
+        if not np.array_equal(shard.keys, self.shard(number).keys):
             raise ShardError(
                 f"{self.url}/{shard.tar}: must have the keys of the latents in the same order, "
                 "got others; run encode again"

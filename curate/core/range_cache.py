@@ -78,6 +78,7 @@ class CachedFiles:
             )
         folder.mkdir(parents=True, exist_ok=True)
         self.num_fetched = 0
+        self.joins_ranges = True
         self._store = store
         self._folder = folder
         self._budget = budget_bytes
@@ -121,6 +122,11 @@ class CachedFiles:
             count = min(end - offset, self._block_bytes - start)
             self._read_block(block, start, _take(pieces, count))
             offset += count
+
+    def read_many(self, name: str, offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
+        """Fill each buffer from its own offset; errors as of `preadv`."""
+        for offset, buffer in zip(offsets, buffers, strict=True):
+            self.preadv(name, offset, [buffer])
 
     def will_need(self, name: str, offset: int, length: int) -> None:
         """Begin to fetch a range, if there is room for it."""

@@ -21,10 +21,21 @@ Io = Literal["preadv", "mmap"]
 
 
 class RecordFiles(Protocol):
-    """Give byte ranges of files by name."""
+    """Give byte ranges of files by name.
+
+    `joins_ranges` tells whether ranges near each other are better read by one call.
+    """
+
+    joins_ranges: bool
 
     def preadv(self, name: str, offset: int, buffers: Sequence[memoryview], /) -> None:
         """Fill buffers from consecutive bytes; ShardError where the file ends before."""
+        ...
+
+    def read_many(
+        self, name: str, offsets: Sequence[int], buffers: Sequence[memoryview], /
+    ) -> None:
+        """Fill each buffer from its own offset; errors as of `preadv`, some buffers filled."""
         ...
 
     def size(self, name: str, /) -> int:
@@ -53,6 +64,7 @@ class LocalFiles:
     def __init__(self, folder: Path, io: Io = "preadv") -> None:
         self._folder = folder
         self._is_mapped = io == "mmap"
+        self.joins_ranges = not self._is_mapped
         self._open = functools.lru_cache(maxsize=_MAX_OPEN)(self._open_file)
 
     def preadv(self, name: str, offset: int, buffers: Sequence[memoryview], /) -> None:
@@ -74,6 +86,29 @@ class LocalFiles:
         got = os.preadv(file.descriptor, buffers, offset)
         if got != wanted:
             raise _ends_before(self._folder / name, offset + wanted, offset + got)
+
+    def read_many(
+        self, name: str, offsets: Sequence[int], buffers: Sequence[memoryview], /
+    ) -> None:
+        """Fill each buffer from its own offset.
+
+        Raises:
+            ShardError: the file ends before.
+        """
+        file = self._open(name)
+        if self._is_mapped:
+            mapped = file.mapped
+            for offset, buffer in zip(offsets, buffers, strict=True):
+                end = offset + len(buffer)
+                if end > file.size:
+                    raise _ends_before(self._folder / name, end, file.size)
+                buffer[:] = mapped[offset:end]
+            return
+        descriptor, preadv = file.descriptor, os.preadv
+        for offset, buffer in zip(offsets, buffers, strict=True):
+            got = preadv(descriptor, (buffer,), offset)
+            if got != len(buffer):
+                raise _ends_before(self._folder / name, offset + len(buffer), offset + got)
 
     def size(self, name: str, /) -> int:
         """Give a file's size, in bytes."""

@@ -17,7 +17,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from curate.core.errors import ShardError
-from curate.core.latent_column import KEY_BYTES
 from curate.core.record_files import RecordFiles
 from curate.core.record_index import SUFFIX, RecordIndex, open_index
 from curate.core.store import Store
@@ -43,8 +42,8 @@ class ArrayMember(NamedTuple):
         num_bytes: of one array.
     """
 
-    offsets: memoryview
-    digests: memoryview
+    offsets: NDArray[np.uint64]
+    digests: NDArray[np.uint64]
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     num_bytes: int
@@ -56,21 +55,17 @@ class ArrayShard:
 
     Args:
         tar: name in the store.
-        keys: [N * 10], bytes, the keys one after the other.
+        keys: [N, 10], uint8.
         num_records: N.
         members: by name.
         numbers: name -> [N], whole numbers that encode kept with the records.
     """
 
     tar: str
-    keys: memoryview
+    keys: NDArray[np.uint8]
     num_records: int
     members: Mapping[str, ArrayMember]
     numbers: Mapping[str, NDArray[Any]]
-
-    def key(self, row: int) -> bytes:
-        """Give a record's key, 10 bytes."""
-        return bytes(self.keys[row * KEY_BYTES : (row + 1) * KEY_BYTES])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +84,9 @@ class CaptionShard:
     tar: str
     sources: tuple[str, ...]
     keys_xxh3: str
-    base: memoryview
-    first: memoryview
+    base: NDArray[np.uint64]
+    first: NDArray[np.uint32]
     captions: NDArray[Any]
-
-    def of(self, row: int) -> list[tuple[int, int, int, int, int]]:
-        """List a record's captions as the index has them, the fields of `CAPTION`."""
-        item = self.captions.item
-        return [item(number) for number in range(self.first[row], self.first[row + 1])]
 
 
 def open_arrays(store: Store, files: RecordFiles, name: str) -> ArrayShard:
@@ -109,8 +99,8 @@ def open_arrays(store: Store, files: RecordFiles, name: str) -> ArrayShard:
     members: dict[str, ArrayMember] = {}
     for member, said in index.facts["members"].items():
         members[member] = ArrayMember(
-            offsets=index.arrays[f"{member}.offset"].data,
-            digests=index.arrays[f"{member}.xxh3"].data,
+            offsets=index.arrays[f"{member}.offset"],
+            digests=index.arrays[f"{member}.xxh3"],
             dtype=np.dtype(said["dtype"]),
             shape=tuple(said["shape"]),
             num_bytes=int(np.prod(said["shape"])) * np.dtype(said["dtype"]).itemsize,
@@ -119,7 +109,7 @@ def open_arrays(store: Store, files: RecordFiles, name: str) -> ArrayShard:
     keys = index.arrays["key"]
     return ArrayShard(
         tar=f"{name}.tar",
-        keys=keys.reshape(-1).data,
+        keys=keys,
         num_records=len(keys),
         members=members,
         numbers=plain,
@@ -133,8 +123,8 @@ def open_captions(store: Store, files: RecordFiles, name: str) -> CaptionShard:
         tar=f"{name}.tar",
         sources=tuple(index.facts["sources"]),
         keys_xxh3=index.facts["keys_xxh3"],
-        base=index.arrays["base"].data,
-        first=index.arrays["first"].data,
+        base=index.arrays["base"],
+        first=index.arrays["first"],
         captions=index.arrays["captions"],
     )
 
@@ -145,12 +135,41 @@ def check_keys(arrays: ArrayShard, captions: CaptionShard) -> None:
     Raises:
         ShardError: the two columns do not have the same keys in the same order.
     """
-    found = xxhash.xxh3_64_hexdigest(arrays.keys)
+    found = xxhash.xxh3_64_hexdigest(arrays.keys.data)
     if found != captions.keys_xxh3:
         raise ShardError(
             f"{captions.tar}: must have the keys of {arrays.tar} in the same order, digest "
             f"{found}, got {captions.keys_xxh3}; run encode again"
         )
+
+
+def read_records(
+    files: RecordFiles,
+    tar: str,
+    offsets: NDArray[np.uint64],
+    buffers: Sequence[memoryview],
+    places: Sequence[int],
+    on_fault: Callable[[int, str], None],
+) -> None:
+    """Fill buffers from one tar, each from its own offset.
+
+    Args:
+        files: the store's.
+        tar: name in the store.
+        offsets: [N], ascending, in bytes.
+        buffers: N of them.
+        places: the caller's numbers of them.
+        on_fault: told the place of a record that could not be read, and why.
+    """
+    if files.joins_ranges and _has_near(offsets, buffers):
+        ranges = zip([tar] * len(places), offsets.tolist(), buffers, places, strict=True)
+        read_ranges(files, list(ranges), on_fault)
+        return
+    try:
+        files.read_many(tar, offsets.tolist(), buffers)
+    except (ShardError, OSError):
+        for offset, buffer, place in zip(offsets.tolist(), buffers, places, strict=True):
+            _read(files, offset, [(tar, offset, buffer, place)], [buffer], on_fault)
 
 
 def read_ranges(
@@ -187,6 +206,14 @@ def read_ranges(
 
 # Threads write what nobody reads into it at the same time.
 _GAP = memoryview(bytearray(MAX_GAP))
+
+
+def _has_near(offsets: NDArray[np.uint64], buffers: Sequence[memoryview]) -> bool:
+    """Tell whether a range begins soon behind the one before it."""
+    if len(buffers) < 2:
+        return False
+    ends = offsets + np.array([len(buffer) for buffer in buffers], np.uint64)
+    return bool((offsets[1:] - ends[:-1] <= MAX_GAP).any())  # an overlap wraps round to far
 
 
 def _read(

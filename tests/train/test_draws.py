@@ -1,6 +1,12 @@
 import numpy as np
 
-from train.draws import Draws, draw_name
+from train.draws import Draws, draw_names
+
+
+def draw_name(key: bytes, epoch: int) -> bytes:
+    (name,) = draw_names(np.frombuffer(key, np.uint8)[None], np.array([epoch]))
+    return name
+
 
 KEY = bytes(10)
 

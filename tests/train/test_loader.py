@@ -29,7 +29,7 @@ def content(raw: RawBatch) -> tuple[Any, ...]:
     """Copy what a batch holds; padding apart, which is of a rank's own longest caption."""
     text = raw.texts["main"]
     rows = zip(
-        raw.names,
+        raw.keys,
         raw.sources,
         raw.latents.tolist(),
         [tokens[:n].tolist() for tokens, n in zip(text.tokens, text.lengths, strict=True)],

@@ -36,7 +36,7 @@ def make_stream(folder: Path, **options: Any) -> LatentStream:
 
 def digest(raw: RawBatch) -> tuple[Any, ...]:
     tokens = raw.texts["main"].tokens
-    return raw.step, raw.names, raw.sources, float(raw.latents.sum()), float(tokens.sum())
+    return raw.step, raw.keys, raw.sources, float(raw.latents.sum()), float(tokens.sum())
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
