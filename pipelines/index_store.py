@@ -26,14 +26,13 @@ from curate.core.latent_manifest import (
     TextFacts,
     TextForm,
 )
+from curate.core.rebuild_index import FLIPPED, check_size, fits, rebuild_index
 from curate.core.record_index import SUFFIX, RecordIndex, open_index
-from curate.core.shard import ShardSet
 from curate.core.store import LocalStore
 from curate.core.tar_index import index_tar
 from curate.models.packs import ModelPack
 
 _TEXT = "text-"
-_FLIPPED = "flipped"
 _FORMS: Mapping[str, TextForm] = {"<f2": "float16", "|i1": "int8", "<i4": "ids"}
 
 
@@ -45,30 +44,15 @@ def repair_store(folder: Path) -> Iterator[str]:
         DataError: a tar is cut or damaged.
     """
     manifest = LatentManifest.load(LocalStore(folder))
+    nulls = [f"{text.folder}/{NULL_SHARD}.tar" for text in manifest.texts]
     for entry in manifest.shards:
-        for name, num_bytes in entry.files.items():
-            if name.endswith(".tar"):
-                _check_size(folder / name, num_bytes)
-        members = [manifest.latents.member]
-        members += [_FLIPPED] if manifest.latents.has_flipped else []
-        tar = folder / f"{entry.name}.tar"
-        if not _fits(tar):
-            facts = {"bucket": entry.bucket, "vae": manifest.latents.vae}
-            extra = None if entry.has_text else _homes(folder, entry.name)
-            yield _made(index_arrays(tar, facts, members, extra))
-        for feature in manifest.features:
-            tar = folder / feature.name / f"{entry.name}.tar"
-            if not _fits(tar):
-                yield _made(index_arrays(tar, {"model": feature.model}, [feature.name]))
-        for text in manifest.texts if entry.has_text else ():
-            tar = folder / text.folder / f"{entry.name}.tar"
-            if not _fits(tar):
-                yield _made(index_captions(tar, {"encoder": text.encoder, "form": text.form}))
-    for text in manifest.texts:
-        tar = folder / text.folder / f"{NULL_SHARD}.tar"
-        if tar.exists() and not _fits(tar):  # tars from elsewhere have no empty caption
-            facts = {"encoder": text.encoder, "form": text.form, "error": text.error}
-            yield _made(index_captions(tar, facts))
+        for name in [name for name in entry.files if name.endswith(".tar")]:
+            check_size(folder, entry, name)
+            if not fits(folder / name):
+                yield _made(rebuild_index(folder, manifest, name))
+    for name in nulls:  # tars from elsewhere have no empty caption
+        if (folder / name).exists() and not fits(folder / name):
+            yield _made(rebuild_index(folder, manifest, name))
 
 
 def adopt_store(folder: Path, models: ModelPack) -> Iterator[str]:
@@ -90,7 +74,7 @@ def adopt_store(folder: Path, models: ModelPack) -> Iterator[str]:
     texts = [_text_facts(one, models) for one in sorted(folder.glob(f"{_TEXT}*")) if one.is_dir()]
     entries: list[ShardEntry] = []
     for tar in tars:
-        members = [latents.member, *([_FLIPPED] if latents.has_flipped else [])]
+        members = [latents.member, *([FLIPPED] if latents.has_flipped else [])]
         path = index_arrays(tar, {"vae": latents.vae}, members)
         index = open_index(path)
         yield _made(path)
@@ -106,36 +90,6 @@ def adopt_store(folder: Path, models: ModelPack) -> Iterator[str]:
     manifest = LatentManifest(latents=latents, texts=tuple(longest), shards=tuple(entries))
     LocalStore(folder).write(NAME, manifest.to_json().encode())
     yield f"{folder / NAME}: {len(entries)} shards, {len(texts)} text columns"
-
-
-def _fits(tar: Path) -> bool:
-    """Tell whether a tar's index is there, whole, and made for a tar of this size."""
-    path = tar.with_suffix(SUFFIX)
-    if not path.exists():
-        return False
-    try:
-        open_index(path).check_tar(tar.stat().st_size, str(tar))
-    except ShardError:
-        return False
-    return True
-
-
-def _check_size(tar: Path, num_bytes: int) -> None:
-    if not tar.is_file() or tar.stat().st_size != num_bytes:
-        got = f"{tar.stat().st_size} bytes" if tar.is_file() else "no file"
-        raise ShardError(
-            f"{tar}: must be there with {num_bytes} bytes, got {got}; run "
-            "`curate verify --repair`, or fetch it again"
-        )
-
-
-def _homes(folder: Path, shard: str) -> dict[str, dict[str, int]]:
-    """Read where the captions of a further resolution's shard lie."""
-    table = ShardSet(folder).table(shard, ["key", "home_shard", "home_row"]).to_pylist()
-    return {
-        "home_shard": {row["key"]: int(row["home_shard"]) for row in table},
-        "home_row": {row["key"]: row["home_row"] for row in table},
-    }
 
 
 def _latent_facts(tar: Path, models: ModelPack) -> LatentFacts:
@@ -165,7 +119,7 @@ def _latent_facts(tar: Path, models: ModelPack) -> LatentFacts:
         mean=tuple(float(value) for value in vae.latent_mean),
         std=tuple(float(value) for value in vae.latent_std),
         downsample=vae.downsample,
-        has_flipped=_FLIPPED in arrays,
+        has_flipped=FLIPPED in arrays,
     )
 
 

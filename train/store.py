@@ -2,7 +2,7 @@
 
 manifest.json -> buckets: shards in order, samples before each   (16 bytes a shard)
 excluded.jsonl -> places that the plan passes over
-NNNNN.idx      -> opened at the first touch of a shard, checked, mapped, some kept
+NNNNN.idx      -> opened at the first touch of a shard, checked, mapped, some kept; made if lost
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from curate.core.errors import DataError, ShardError
 from curate.core.latent_column import KEY_BYTES
 from curate.core.latent_manifest import LatentManifest
+from curate.core.rebuild_index import rebuild_index
 from curate.core.record_files import RecordFiles
+from curate.core.record_index import SUFFIX
 from curate.core.record_reader import (
     ArrayShard,
     CaptionShard,
@@ -27,7 +30,9 @@ from curate.core.record_reader import (
     open_arrays,
     open_captions,
 )
-from curate.core.store import Store
+from curate.core.store import LocalStore, Store
+
+logger = logging.getLogger(__name__)
 
 EXCLUDED = "excluded.jsonl"
 OPEN_SHARDS = 4096  # chosen by us: mapped indexes; the kernel allows 65,530 maps a process
@@ -112,6 +117,7 @@ class LatentStore:
 
     def _open_shard(self, number: int) -> ArrayShard:
         entry = self.manifest.shards[number]
+        self._find_index(f"{entry.name}.tar")
         shard = open_arrays(self._store, self.files, entry.name)
         if shard.num_records != entry.num_samples:
             raise ShardError(
@@ -125,16 +131,28 @@ class LatentStore:
 
     def _open_captions(self, text: int, name: str) -> CaptionShard:
         folder = self.manifest.texts[text].folder
+        self._find_index(f"{folder}/{name}.tar")
         return open_captions(self._store, self.files, f"{folder}/{name}")
 
     def _open_feature(self, name: str, number: int) -> ArrayShard:
-        shard = open_arrays(self._store, self.files, f"{name}/{self.manifest.shards[number].name}")
+        place = f"{name}/{self.manifest.shards[number].name}"
+        self._find_index(f"{place}.tar")
+        shard = open_arrays(self._store, self.files, place)
         if not np.array_equal(shard.keys, self.shard(number).keys):
             raise ShardError(
                 f"{self.url}/{shard.tar}: must have the keys of the latents in the same order, "
                 "got others; run encode again"
             )
         return shard
+
+    def _find_index(self, tar: str) -> None:
+        """Make the index of a local tar that has lost it."""
+        name = tar.removesuffix(".tar") + SUFFIX
+        if not isinstance(self._store, LocalStore) or self._store.exists(name):
+            return
+        if self._store.exists(tar):
+            logger.warning("%s/%s was missing and is made again", self.url, name)
+            rebuild_index(self._store.folder, self.manifest, tar)
 
     def _list_buckets(self, excluded: Sequence[tuple[int, int]]) -> dict[str, BucketRows]:
         shards = self.manifest.shards

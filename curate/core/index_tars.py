@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +146,8 @@ def digest_tar(path: Path) -> TarDigest:
 
 def _finish(tar: Path, rows: ArrayRows | CaptionRows, target: Path) -> Path:
     """Write under another name first: an index is whole or absent."""
-    temporary = target.with_name(f".{target.name}.partial")
+    # Ranks that miss the same index write the same bytes, each under a name of its own.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
     rows.write(temporary, digest_tar(tar))
     temporary.replace(target)
     return target

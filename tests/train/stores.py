@@ -126,7 +126,9 @@ def write_shard(
             column.add(key, {feature: np.full((2, 3), number, np.float32)})
     for column in (latents, *texts.values(), *features.values()):
         column.close()
-    return ShardEntry(name=name, bucket=bucket, num_samples=len(numbers), files={})
+    paths = sorted(path for path in folder.rglob(f"{name}.*") if path.is_file())
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
+    return ShardEntry(name=name, bucket=bucket, num_samples=len(numbers), files=files)
 
 
 def write_manifest(

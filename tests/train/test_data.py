@@ -13,6 +13,7 @@ import torch
 
 from curate.core.errors import DataError, ShardError
 from curate.core.int8_tokens import unpack_int8
+from curate.core.record_index import open_index
 from curate.core.shard import ShardSet, read_members
 from tests.train.stores import CHANNELS, MAX_TOKENS, SPACE, StoreOptions, make_key
 from train.batches import Batch, RawBatch, finish
@@ -257,7 +258,6 @@ def test_features_come_with_their_samples(make_encoded: Any) -> None:
 
 def test_captions_of_other_resolutions_are_found_at_home(make_encoded: Any) -> None:
     from curate.core.latent_column import ArrayRows
-    from curate.core.record_index import open_index
 
     shards = make_encoded({"64x64": 4, "32x32": 4})
     folder = folder_of(shards)
@@ -330,8 +330,6 @@ def flip_byte(path: Path, offset: int) -> None:
 def test_a_flipped_byte_is_replaced_by_the_spare_and_named(
     make_encoded: Any, caplog: pytest.LogCaptureFixture, column: str
 ) -> None:
-    from curate.core.record_index import open_index
-
     shards = make_encoded({"64x64": 8})
     folder = folder_of(shards)
     keys = open_index(folder / "00000.idx").arrays["key"]
@@ -389,7 +387,6 @@ def test_a_tar_cut_after_it_was_opened_gives_spares(make_encoded: Any) -> None:
     ("damage", "message"),
     [
         (lambda f: (f / "00000.tar").unlink(), "its tar and its index must be there"),
-        (lambda f: (f / "00000.idx").unlink(), "must be a readable index"),
         (lambda f: (f / "text-main/00000.tar").unlink(), "its tar and its index must be there"),
         (lambda f: flip_byte(f / "00000.idx", 300), "must be as it was written"),
         (lambda f: (f / "00000.tar").write_bytes(bytes(700)), "must be the tar of 00000.idx"),
@@ -400,6 +397,32 @@ def test_damaged_shards_are_refused_by_name(make_encoded: Any, damage: Any, mess
     damage(folder_of(shards))
     with pytest.raises(ShardError, match=message):
         read_raw(shards, planned("64x64", [0]))
+
+
+@pytest.mark.parametrize("name", ["00000.idx", "text-main/00000.idx"])
+def test_a_lost_index_is_made_again(
+    make_encoded: Any, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = make_encoded({"64x64": 6})
+    before = read_raw(shards, planned("64x64", [4, 1]))
+    path = folder_of(shards) / name
+    said = {name: array.tolist() for name, array in open_index(path).arrays.items()}
+    path.unlink()
+    after = read_raw(shards, planned("64x64", [4, 1]))
+    assert torch.equal(before.latents, after.latents)
+    assert torch.equal(before.texts["main"].tokens, after.texts["main"].tokens)
+    assert f"{name} was missing and is made again" in caplog.text
+    assert {name: array.tolist() for name, array in open_index(path).arrays.items()} == said
+
+
+def test_a_lost_index_of_a_tar_of_another_size_is_not_made(make_encoded: Any) -> None:
+    shards = make_encoded({"64x64": 3})
+    folder = folder_of(shards)
+    (folder / "00000.idx").unlink()
+    (folder / "00000.tar").write_bytes((folder / "00000.tar").read_bytes() + bytes(512))
+    with pytest.raises(ShardError, match=r"00000\.tar: must be there with \d+ bytes, got"):
+        read_raw(shards, planned("64x64", [0]))
+    assert not (folder / "00000.idx").exists()
 
 
 def test_columns_of_other_samples_are_refused(make_encoded: Any) -> None:
