@@ -65,7 +65,7 @@ class FitConfig:
     """Hold the sizes of the training; all chosen by us from trials of a few minutes."""
 
     num_pictures: int = 40_000
-    num_steps: int = 1_600
+    num_steps: int = 2_400
     batch_size: int = 64
     lr: float = 2e-3
     warmup_steps: int = 100
