@@ -175,7 +175,7 @@ def _check_captioner(seed: int, models: Mapping[str, ModelRef]) -> Iterator[Trut
         for scene, attempt in zip(batch, captioner.caption(requests, Sampling()), strict=True):
             right += parse_description(attempt.text_raw) == scene
     what = "held-out pictures, detailed caption states the scene"
-    yield _rate("recaption", what, "exact", right, len(scenes), 0.90)
+    yield _rate("recaption", what, "exact", right, len(scenes), 0.95)
 
 
 def _check_judge(seed: int, judge: ShardSet | None) -> Iterator[TruthRow]:

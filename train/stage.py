@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyarrow as pa
 
+from curate.core.errors import ShardError, StageError
 from curate.core.latent_manifest import NAME
 from curate.core.manifest import Task, marker_name
 from curate.core.schema import OK, make_key, shard_name
@@ -71,12 +72,15 @@ class TrainStage(Stage[TrainConfig]):
         config = self.config
         # Said outright, for Dask sets OMP_NUM_THREADS=1 in the process that starts its workers.
         torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
-        with LatentSet(self._stores(), config.reading) as data:
-            check_buckets(config, data)
-            identity = make_identity(config, task.inputs, self.seed)
-            state = train(config, data, place.scratch / "checkpoints", identity, self.seed)
-            write_run(place.out, task.shard, config, data, state, self.seed)
-            return Counter({"in": len(data), "kept": len(data)})
+        try:
+            with LatentSet(self._stores(), config.reading) as data:
+                check_buckets(config, data)
+                identity = make_identity(config, task.inputs, self.seed)
+                state = train(config, data, place.scratch / "checkpoints", identity, self.seed)
+                write_run(place.out, task.shard, config, data, state, self.seed)
+                return Counter({"in": len(data), "kept": len(data)})
+        except ShardError as error:  # of what is read: to try again would meet it again
+            raise StageError(str(error)) from error
 
     def _stores(self) -> list[tuple[Store, float]]:
         others = [(open_store(url), weight) for url, weight in self.config.other_stores.items()]

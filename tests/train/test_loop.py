@@ -205,3 +205,12 @@ def test_buckets_the_model_cannot_take_are_refused(
     ((task,),) = stage.waves()
     with pytest.raises(ConfigError, match=message):
         stage.run(task, Place(out=tmp_path, scratch=tmp_path / "scratch"))
+
+
+def test_damaged_store_stops_the_run_at_once(make_encoded: Any, tmp_path: Path) -> None:
+    shards = make_encoded({"16x16": 4})
+    stage = TrainStage(CONFIG, {"encode": shards}, {}, 0)
+    ((task,),) = stage.waves()
+    shards.tar_path("00000").write_bytes(bytes(2048))
+    with pytest.raises(StageError, match=r"00000\.tar: must be the tar of 00000\.idx, \d+ bytes"):
+        stage.run(task, Place(out=tmp_path / "out", scratch=tmp_path / "scratch"))
