@@ -10,36 +10,28 @@ named in the log; shapes and counts stay. Not for reading ahead: see `train/load
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import logging
-import os
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import get_worker_info
 
 from curate.core.errors import DataError
-from curate.core.latent_manifest import NAME
-from curate.core.record_files import LocalFiles, RecordFiles
-from curate.core.store import LocalStore, Store
+from curate.core.store import Store
 from train.announce import Announcer
 from train.batches import RawBatch, RawText
 from train.draws import Draws
 from train.gather import Gathered, Gatherer
 from train.mix import CaptionMix
+from train.open_stores import open_stores
 from train.plan import BatchPlan, PlannedBatch, PlanSet
 from train.reading import ReadConfig, Wishes
 from train.slot import Slot
 from train.space import LatentSpace
-from train.store import LatentStore
 from train.visits import Picks, Visitor, Visits
 
 logger = logging.getLogger(__name__)
@@ -71,9 +63,7 @@ class LatentSet:
         self, stores: Sequence[tuple[Store, float]], reading: ReadConfig | None = None
     ) -> None:
         self.reading = reading or ReadConfig()
-        self.stores = [LatentStore(store, open_files(store, self.reading)) for store, _ in stores]
-        for other in self.stores[1:]:
-            check_facts(self.stores[0], other)
+        self.stores = open_stores([store for store, _ in stores], self.reading)
         self.space = LatentSpace.from_manifest(self.stores[0].manifest)
         self._weights = [weight for _, weight in stores]
 
@@ -238,48 +228,6 @@ class BatchReader:
             if self._wishes.with_noise
             else None,
         )
-
-
-def open_files(store: Store, reading: ReadConfig) -> RecordFiles:
-    """Open a store's tars for reading by range."""
-    if isinstance(store, LocalStore):
-        return LocalFiles(store.folder, reading.io)
-    from curate.core.range_cache import CachedFiles
-    from curate.core.remote_store import RemoteStore
-
-    assert isinstance(store, RemoteStore), f"{store.url}: neither local nor remote"
-    # One folder for each version of the store, and for each process that reads it.
-    info = get_worker_info()
-    version = hashlib.sha256(store.url.encode() + store.read(NAME)).hexdigest()[:16]
-    root = Path(reading.cache_folder or Path(tempfile.gettempdir()) / "latentmill-ranges")
-    rank = os.environ.get("RANK", "0")  # as torchrun tells its processes
-    folder = root / f"{version}-{rank}-{info.id if info else 'main'}"
-    return CachedFiles(store, folder, reading.cache_bytes)
-
-
-def check_facts(one: LatentStore, other: LatentStore) -> None:
-    """Refuse stores that one model cannot be trained on together.
-
-    Raises:
-        DataError: names the field and both values.
-    """
-    pairs: list[tuple[str, Any, Any]] = [("latents", one.manifest.latents, other.manifest.latents)]
-    texts, others = one.manifest.texts, other.manifest.texts
-    if [text.name for text in texts] != [text.name for text in others]:
-        raise _differs(one, other, "texts", [t.name for t in texts], [t.name for t in others])
-    pairs += [(a.folder, a, b) for a, b in zip(texts, others, strict=True)]
-    for name, a, b in pairs:
-        for field in dataclasses.fields(a):
-            values = getattr(a, field.name), getattr(b, field.name)
-            if field.name not in ("has_flipped", "error") and values[0] != values[1]:
-                raise _differs(one, other, f"{name}.{field.name}", *values)
-
-
-def _differs(one: LatentStore, other: LatentStore, field: str, a: Any, b: Any) -> DataError:
-    return DataError(
-        f"{other.url}: {field} must be that of {one.url}, {a}, got {b}; encode both with the same "
-        "models and options"
-    )
 
 
 def _normal(

@@ -2,9 +2,9 @@
 
     will_need -> block of 4 MiB -> one range request -> NAME.partial -> fsync-less rename -> preadv
 
-What the plan has announced with `expect` is kept until it was read as often as announced; what
-nobody expects goes first, the longest unread of it. A cache that the expected blocks do not fit is
-an error at once: waiting would never end, and throwing them out would fetch them again and again.
+The longest unread block goes first. A plan that reads in windows leaves a window's blocks behind
+for the rest of an epoch, so whoever reads sees to it that the budget holds its windows
+(`train/data.py` refuses a smaller one: it would fetch the same blocks again and again).
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class CachedFiles:
     ) -> None:
         if budget_bytes < 2 * block_bytes:
             raise ConfigError(
-                f"cache_bytes: must be at least two blocks, {2 * block_bytes} bytes, got "
-                f"{budget_bytes}; raise it"
+                f"train.reading.cache_bytes: must be at least two blocks, {2 * block_bytes} bytes, "
+                f"got {budget_bytes}; raise it"
             )
         folder.mkdir(parents=True, exist_ok=True)
         self.num_fetched = 0
@@ -85,8 +85,6 @@ class CachedFiles:
         self._block_bytes = block_bytes
         self._sizes: dict[str, int] = {}
         self._held: OrderedDict[_Block, _Held] = OrderedDict()  # the longest unread first
-        self._expected: dict[_Block, int] = {}
-        self._expected_bytes = 0
         self._left = _find_left(folder)
         self._lock = threading.Condition()  # notified when a block is less busy
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="range-cache")
@@ -106,7 +104,6 @@ class CachedFiles:
 
         Raises:
             ShardError: the file ends before.
-            ConfigError: see `expect`.
             StoreError: the store does not answer.
         """
         end = offset + sum(map(len, buffers))
@@ -135,25 +132,6 @@ class CachedFiles:
             with self._lock:
                 if block not in self._held and self._make_room(self._num_bytes(block)):
                     self._begin(block)
-
-    def expect(self, name: str, offset: int, length: int, times: int) -> None:
-        """Say that a range will be read so often; its blocks stay until then.
-
-        Raises:
-            ConfigError: the expected blocks together do not fit the budget.
-        """
-        self.size(name)
-        with self._lock:
-            for block in self._blocks(name, offset, length):
-                if block not in self._expected:
-                    self._expected_bytes += self._num_bytes(block)
-                self._expected[block] = self._expected.get(block, 0) + times
-            needed = self._expected_bytes
-        if needed > self._budget:
-            raise ConfigError(
-                f"cache_bytes: must hold what is read in turns, {needed} bytes, got "
-                f"{self._budget}; raise it, or lower train.window_blocks"
-            )
 
     def close(self) -> None:
         """Stop fetching; blocks stay for the next process."""
@@ -185,12 +163,7 @@ class CachedFiles:
         with self._lock:
             held = self._held.get(block)
             while held is None and not self._make_room(self._num_bytes(block)):
-                if not self._is_busy():
-                    raise ConfigError(
-                        f"cache_bytes: must hold what is read at a time, got {self._budget} bytes, "
-                        "all of them expected; raise it"
-                    )
-                self._lock.wait()
+                self._lock.wait()  # all blocks are being fetched or read, which ends
                 held = self._held.get(block)
             if held is None:
                 held = self._begin(block)
@@ -201,26 +174,13 @@ class CachedFiles:
     def _let_go(self, block: _Block, held: _Held) -> None:
         with self._lock:
             held.readers -= 1
-            if block in self._expected:
-                self._expected[block] -= 1
-                if not self._expected[block]:
-                    del self._expected[block]
-                    self._expected_bytes -= held.num_bytes
             has_failed = held.fetched.done() and held.fetched.exception() is not None
             if has_failed and self._held.get(block) is held:
                 del self._held[block]  # asked for again, it is fetched again
             self._lock.notify_all()
 
-    def _is_busy(self) -> bool:
-        """Tell whether a block that nobody expects is being fetched or read."""
-        return any(
-            held.readers or not held.fetched.done()
-            for block, held in self._held.items()
-            if block not in self._expected
-        )
-
     def _make_room(self, num_bytes: int) -> bool:
-        """Throw out blocks that nobody reads or expects, until so many bytes are free."""
+        """Throw out blocks that nobody reads, until so many bytes are free."""
         used = sum(held.num_bytes for held in self._held.values()) + sum(self._left.values())
         while self._left and used + num_bytes > self._budget:
             path, size = self._left.popitem()
@@ -229,7 +189,7 @@ class CachedFiles:
         for block, held in list(self._held.items()):
             if used + num_bytes <= self._budget:
                 break
-            if held.readers or not held.fetched.done() or block in self._expected:
+            if held.readers or not held.fetched.done():
                 continue
             self._held.pop(block)
             self._path(block).unlink(missing_ok=True)

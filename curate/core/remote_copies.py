@@ -64,6 +64,19 @@ def fetch_copy(system: Any, path: str, read: Callable[[int, int], bytes], keep: 
     return target
 
 
+def private_folder() -> Path:
+    """Give this user's own folder for temporary files; nobody else can put files there.
+
+    Raises:
+        StoreError: somebody else owns it.
+    """
+    base = Path(tempfile.gettempdir()) / f"latentmill-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    if base.is_symlink() or base.stat().st_uid != os.getuid():
+        raise StoreError(f"{base}: must be your own folder, got another's; set TMPDIR")
+    return base
+
+
 def drop_copies() -> None:
     """Remove this process's copies but the kept ones; those of its other threads go, too."""
     shutil.rmtree(_copies_folder(os.getpid()) / "task", ignore_errors=True)
@@ -87,10 +100,7 @@ def _fetch_parts(target: Path, size: int, read: Callable[[int, int], bytes]) -> 
 @functools.cache
 def _copies_folder(process: int) -> Path:
     """Name the process's folder; sweep those of dead processes and remove this one at exit."""
-    base = Path(tempfile.gettempdir()) / f"latentmill-{os.getuid()}"
-    base.mkdir(mode=0o700, exist_ok=True)
-    if base.is_symlink() or base.stat().st_uid != os.getuid():
-        raise StoreError(f"{base}: must be your own folder, got another's; set TMPDIR")
+    base = private_folder()
     host = socket.gethostname()  # the temporary folder may be shared by machines
     for folder in base.glob(f"{host}-*"):
         pid = folder.name.removeprefix(f"{host}-")

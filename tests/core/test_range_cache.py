@@ -103,37 +103,6 @@ def test_longest_unread_block_goes_first(files: CachedFiles, store: CountingStor
     assert store.asked == [("b.tar", 1)]
 
 
-def test_expected_block_outlasts_others_until_it_was_read(
-    files: CachedFiles, store: CountingStore
-) -> None:
-    files.expect("b.tar", 0, 10, times=2)
-    read(files, "b.tar", 0, 10)
-    for number in range(1, 10):
-        read(files, "b.tar", number * BLOCK, 10)
-    store.asked.clear()
-    read(files, "b.tar", 0, 10)  # the second of two
-    assert store.asked == []
-    for number in range(1, 6):
-        read(files, "b.tar", number * BLOCK, 10)
-    store.asked.clear()
-    read(files, "b.tar", 0, 10)
-    assert store.asked == [("b.tar", 0)]
-
-
-def test_budget_below_what_is_expected_is_an_error_at_once(files: CachedFiles) -> None:
-    files.expect("b.tar", 0, 4 * BLOCK, times=1)
-    with pytest.raises(ConfigError, match=r"cache_bytes: must hold .* 5000 bytes, got 4000; raise"):
-        files.expect("b.tar", 4 * BLOCK, 1, times=1)
-
-
-def test_budget_all_expected_refuses_another_block(files: CachedFiles) -> None:
-    files.expect("b.tar", 0, 4 * BLOCK, times=2)
-    for number in range(4):
-        read(files, "b.tar", number * BLOCK, 10)
-    with pytest.raises(ConfigError, match="all of them expected"):
-        read(files, "a.tar", 0, 10)
-
-
 def test_budget_below_two_blocks_is_refused(store: CountingStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least two blocks, 2000 bytes, got 1999"):
         CachedFiles(store, tmp_path, 1999, BLOCK)

@@ -295,7 +295,7 @@ def test_stores_are_mixed_and_their_facts_must_agree(make_encoded: Any) -> None:
     for changes, message in (
         ({"vae": "other"}, "latents.vae must be that of .*one, vae-digest, got other"),
         ({"latent_std": [1.0] * 4}, r"latents.std must be that of .*\(2.0, .*got \(1.0"),
-        ({"text_encoder": "other"}, "text-main.encoder must be that of"),
+        ({"text_encoder": "other"}, "texts.main.encoder must be that of"),
     ):
         folder = f"other-{next(iter(changes))}"
         third = make_encoded({"64x64": 1}, folder=folder, **changes)
