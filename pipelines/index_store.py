@@ -33,7 +33,29 @@ from curate.core.tar_index import index_tar
 from curate.models.packs import ModelPack
 
 _TEXT = "text-"
+_LATENTS = (".moments.npy", ".latents.npy")
 _FORMS: Mapping[str, TextForm] = {"<f2": "float16", "|i1": "int8", "<i4": "ids"}
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that can be no store of latents.
+
+    Raises:
+        DataError: it is absent, or has neither a manifest nor tars of latents.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: must be a folder, got none; give that of a latent store")
+    if (folder / NAME).exists():
+        return
+    found = _first_members(folder)
+    if any(name.endswith(_LATENTS) for name in found):
+        return
+    hint = folder / "encode"
+    remedy = f"give {hint}" if (hint / NAME).exists() else "give the folder of a latent store"
+    raise DataError(
+        f"{folder}: must have {NAME} or tars with {' or '.join(_LATENTS)}, got "
+        f"{f'a tar with {found[0]}' if found else 'no tar with a sample'}; {remedy}"
+    )
 
 
 def repair_store(folder: Path) -> Iterator[str]:
@@ -90,6 +112,14 @@ def adopt_store(folder: Path, models: ModelPack) -> Iterator[str]:
     manifest = LatentManifest(latents=latents, texts=tuple(longest), shards=tuple(entries))
     LocalStore(folder).write(NAME, manifest.to_json().encode())
     yield f"{folder / NAME}: {len(entries)} shards, {len(texts)} text columns"
+
+
+def _first_members(folder: Path) -> list[str]:
+    """Name the members of the first sample of a folder's first tar."""
+    for tar in sorted(folder.glob("*.tar"))[:1]:
+        for sample in index_tar(tar, str(tar), "first_dot")[:1]:
+            return [member.name for member in sample.members.values()]
+    return []
 
 
 def _latent_facts(tar: Path, models: ModelPack) -> LatentFacts:

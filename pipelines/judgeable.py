@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from curate.core.errors import ConfigError
 from curate.core.model_ref import ModelRef
+from curate.stages.recaptioning.rows import ALTERNATE
+from pipelines.config import RunConfig
 from pipelines.request import Request, find_models
 
 RECAPTION, JUDGE, BUCKET = "recaption", "judge", "bucket"
@@ -24,8 +26,9 @@ def check_judgeable(request: Request) -> None:
     """Hold the rules of judge against the models that will measure what they read.
 
     Raises:
-        ConfigError: a threshold is set whose column no model of the pack fills, or the pipeline
-            writes captions and buckets pictures, and has no judge between them.
+        ConfigError: a threshold is set whose column no model of the pack fills, a threshold or a
+            cut is of a source that nobody writes, or the pipeline writes captions and buckets
+            pictures, and has no judge between them.
     """
     stages = set(request.config.stages)
     if {RECAPTION, BUCKET} <= stages and JUDGE not in stages:
@@ -36,6 +39,7 @@ def check_judgeable(request: Request) -> None:
     if JUDGE not in request.chosen:
         return
     config = request.config
+    _check_sources(config)
     models = {
         stage: find_models(stage, config.models, config.models_folder)
         for stage in (RECAPTION, JUDGE)
@@ -44,6 +48,20 @@ def check_judgeable(request: Request) -> None:
         for threshold, stage, role in _NEEDS:
             if name == threshold and role not in models[stage]:
                 raise ConfigError(_say(f"{key}.{name}", role, models[stage], config.models))
+
+
+def _check_sources(config: RunConfig) -> None:
+    """Refuse thresholds and cuts of sources that no caption will have: a name that was mistyped."""
+    written = [template.id for template in config.recaption.used_templates()]
+    named = [*written, *(cut.name for cut in config.judge.cuts)]
+    asked = [(f"judge.by_source.{source}", source, named) for source in config.judge.by_source]
+    asked += [(f"judge.cuts.{cut.name}", cut.source, written) for cut in config.judge.cuts]
+    for key, source, known in asked:
+        if source not in known and not source.startswith(ALTERNATE):
+            raise ConfigError(
+                f"{key}: must be of a source of this run's captions, {', '.join(known)}, got "
+                f"{source!r}; correct the name, or add it to recaption.styles"
+            )
 
 
 def _name_thresholds(request: Request) -> Iterator[tuple[str, str]]:

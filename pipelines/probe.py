@@ -123,7 +123,11 @@ def _caption(
     loading_s: float,
     on_window: OnWindow,
 ) -> Probed:
-    """Ask for what is missing of the drawn samples, a window at a time."""
+    """Ask for what is missing of the drawn samples, a window at a time.
+
+    Raises:
+        StageError: bucket will take none of them, so that none is asked about.
+    """
     store = request.out.child(STAGE)
     journals = {shard: Journal(store, shard, Output(store=store).work / "probe") for shard in drawn}
     keys = {sample.key for samples in drawn.values() for sample in samples}
@@ -151,6 +155,11 @@ def _caption(
         if sample.key in views
         for ask in stage.recaptioner.asks(sample, views[sample.key], answered)
     ]
+    if not lines:
+        raise StageError(
+            f"recaption.probe: needs pictures that bucket will take, got none of {len(keys)} "
+            "drawn; choose smaller bucket.resolutions, or recaption.picture=whole"
+        )
     return Probed(
         lines=lines,
         reasons=judge_lines(request, lines),

@@ -13,7 +13,7 @@ def index(arguments: Sequence[str]) -> int:
     from curate.core.errors import ConfigError
     from curate.core.latent_manifest import NAME
     from curate.models.packs import load_pack
-    from pipelines.index_store import adopt_store, repair_store
+    from pipelines.index_store import adopt_store, check_folder, repair_store
 
     folders = [Path(text) for text in arguments if "=" not in text]
     if len(folders) != 1:
@@ -23,6 +23,7 @@ def index(arguments: Sequence[str]) -> int:
     options = read_options(
         [text for text in arguments if "=" in text], {"models": "", "models_folder": ""}
     )
+    check_folder(folders[0])
     if (folders[0] / NAME).exists():
         made = 0
         for line in repair_store(folders[0]):

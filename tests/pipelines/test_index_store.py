@@ -185,12 +185,24 @@ def test_texts_of_other_samples_are_refused(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ([], "index: needs one folder, got 0"),
-        (["{tmp}"], "models: must name the VAE of tars without manifest.json"),
-        (["{tmp}", "models=toy"], "must hold tars of latents, got none"),
+        (["{tmp}/nosuch", "models=toy"], "nosuch: must be a folder, got none"),
+        (["{tmp}/empty", "models=toy"], "must have manifest.json or tars with .moments.npy"),
+        (["{tmp}/run"], "got no tar with a sample; give {tmp}/run/encode"),
+        (["{tmp}/pictures", "models=toy"], "got a tar with a.jpg; give the folder of a latent"),
+        (["{tmp}/latents"], "models: must name the VAE of tars without manifest.json"),
     ],
 )
 def test_bad_calls_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert run("index", *(text.replace("{tmp}", str(tmp_path)) for text in arguments)) == 2
-    assert message in capsys.readouterr().err
+    for name in ("empty", "run/encode", "pictures"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "run" / "encode" / "manifest.json").write_text("{}")
+    with TarWriter(str(tmp_path / "pictures" / "0.tar"), mtime=0) as writer:
+        writer.write({"__key__": "a", "jpg": b"x"})
+    write_foreign(tmp_path / "latents", ["cat"], (8, 8, 8))
+    given, expected = (
+        [text.replace("{tmp}", str(tmp_path)) for text in some] for some in (arguments, [message])
+    )
+    assert run("index", *given) == 2
+    assert expected[0] in capsys.readouterr().err
