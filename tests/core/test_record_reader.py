@@ -48,7 +48,7 @@ def test_records_are_read_where_the_index_says(tmp_path: Path) -> None:
     rows = [out[i].reshape(-1).view(np.uint8).data for i in range(5)]
     read_ranges(files, [(shard.tar, member.offsets[i], rows[i], i) for i in range(5)], no_fault)
     for i, key in enumerate(keys(5)):
-        assert shard.key(i).hex() == key
+        assert shard.keys[i].tobytes().hex() == key
         assert np.array_equal(out[i], moments(key))
     assert files.num_reads == 1  # neighbours, their headers read with them
 
@@ -105,8 +105,8 @@ def test_captions_are_listed_by_record(tmp_path: Path) -> None:
     shard = open_captions(LocalStore(tmp_path), files, "00000")
     for row, key in enumerate(keys(5)):
         expected = captions_of(key, row)
-        found, base = shard.of(row), shard.base[row]
-        assert [shard.sources[source] for *_, source, _ in found] == [c.source for c in expected]
+        found, base = shard.captions[shard.first[row] : shard.first[row + 1]], shard.base[row]
+        assert [shard.sources[one["source"]] for one in found] == [c.source for c in expected]
         for (tokens_at, pooled_at, num_tokens, *_), record in zip(found, expected, strict=True):
             tokens, pooled = np.empty_like(record.tokens), np.empty_like(record.pooled)
             views = [a.reshape(-1).view(np.uint8).data for a in (tokens, pooled)]
