@@ -47,7 +47,7 @@ class Loader:
         first_step: int = 0,
         end_step: int | None = None,
         part: tuple[int, int] = (0, 1),
-        num_threads: int = 2,
+        num_threads: int = 1,
         ahead_steps: int = 4,
         is_pinned: bool = False,
     ) -> None:

@@ -18,7 +18,8 @@ class ReadConfig:
     """Configure how records are read; nothing here but `verify` and `max_bad` needs thought.
 
     Args:
-        num_threads: that read ahead of training; 0 reads when a batch is asked for.
+        num_threads: that read ahead of training; 0 reads when a batch is asked for. One is enough:
+            a second costs more in waiting for the interpreter than it reads (RESULTS.md).
         ahead_steps: steps whose ranges are announced to the kernel or fetched; 0 is none.
         io: "preadv" or "mmap", see `core/record_files.py`.
         verify: which records' digests are compared: "never", "sampled" (1 % of visits) or
@@ -28,7 +29,7 @@ class ReadConfig:
         cache_folder: where they lie; "" is the machine's folder for temporary files.
     """
 
-    num_threads: int = 2
+    num_threads: int = 1
     ahead_steps: int = 4
     io: Io = "preadv"
     verify: Verify = "sampled"
