@@ -208,10 +208,6 @@ def read_turn(vlm: LoadedVlm) -> Turn:
     Raises:
         ModelError: no token ends an answer.
     """
-    if (
-        vlm.model_type == "blip"
-    ):  # whose `generate` stops at it, whatever the generation config says
-        return Turn(lead="", end=vlm.model.config.text_config.sep_token_id)
     if not vlm.end_tokens:
         raise ModelError(
             f"captioner: a {vlm.model_type!r} model must have a token that ends an answer, got "

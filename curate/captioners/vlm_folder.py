@@ -146,6 +146,8 @@ def _plan_generation(model: Any, processor: Any) -> tuple[GenerationConfig, tupl
     """
     own = model.generation_config
     ends = own.eos_token_id if own.eos_token_id is not None else processor.tokenizer.eos_token_id
+    if model.config.model_type == "blip":  # its `generate` stops there, whatever the config says
+        ends = model.config.text_config.sep_token_id
     end_tokens = (ends,) if isinstance(ends, int) else tuple(ends or ())
     pad = next(
         (t for t in (own.pad_token_id, processor.tokenizer.pad_token_id) if t is not None),

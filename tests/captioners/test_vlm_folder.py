@@ -11,11 +11,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from curate.captioners.vlm import VlmCaptioner
-from curate.captioners.vlm_folder import digest_folder
+from curate.captioners.vlm_folder import digest_folder, load_vlm
 from curate.core.errors import ModelError
 from curate.core.model_ref import ModelRef
 from curate.models.hub import HubModel
-from tests.captioners.tiny_vlms import save_llava
+from tests.captioners.tiny_vlms import save_blip, save_llava
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -153,3 +153,11 @@ def test_a_model_of_the_hub_is_named_by_name_and_commit(whole: Path) -> None:
     assert (found.model, found.revision) == ("acme/llava", "0" * 40)
     assert (local.model, local.revision) == (f"llava/{whole.name}", "")
     assert found.model_digest == local.model_digest
+
+
+def test_blip_ends_where_its_generate_stops(tmp_path: Path) -> None:
+    save_blip(tmp_path)
+    loaded = load_vlm(tmp_path)
+    text = loaded.model.config.text_config
+    assert text.eos_token_id != text.sep_token_id  # as in the published ones
+    assert loaded.end_tokens == (text.sep_token_id,)

@@ -249,7 +249,8 @@ def save_florence2(folder: Path, seed: int = 0) -> None:
 def save_blip(folder: Path, seed: int = 0) -> None:
     tokenizer = _bert_tokenizer()
     text = {**DECODER, "vocab_size": len(tokenizer), "encoder_hidden_size": 32}
-    text |= {"bos_token_id": 4, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    # As the published ones: the end of an answer is sep_token_id, eos_token_id another token.
+    text |= {"bos_token_id": 4, "eos_token_id": 2, "sep_token_id": 3, "pad_token_id": 0}
     config = BlipConfig(text_config=text, vision_config=TOWER, projection_dim=32)
     processor = BlipProcessor(BlipImageProcessor(size=SQUARE), tokenizer)
     _save(BlipForConditionalGeneration(config), processor, folder, seed)
