@@ -112,12 +112,17 @@ class Loader:
     def _wait(self) -> tuple[Slot, RawBatch | BaseException]:
         with self._changed:
             while self._wanted not in self._ready:
+                if self._is_closed:  # by another thread
+                    raise StopIteration
                 self._changed.wait()
             return self._ready.pop(self._wanted)
 
     def _read_now(self) -> tuple[Slot, RawBatch | BaseException]:
         slot = self._free.pop()
-        return slot, self._read(self._wanted, slot)
+        try:
+            return slot, self._read(self._wanted, slot)
+        except BaseException as error:  # raised again when the loader is closed
+            return slot, error
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:

@@ -111,7 +111,8 @@ def _check_resolutions(geometry: Geometry) -> None:
     sides = geometry.resolutions
     if not sides or list(sides) != sorted(set(sides)):
         raise ConfigError(
-            f"bucket.resolutions: must be one or more sides, ascending, got {list(sides)}; sort it"
+            "bucket.resolutions: must be one or more different sides, ascending, got "
+            f"{list(sides)}; sort them and name each once"
         )
     if sides[0] < geometry.step_px:
         raise ConfigError(

@@ -142,3 +142,15 @@ def _new_slot() -> Any:
     from train.slot import Slot
 
     return Slot()
+
+
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_a_loader_ends_with_its_first_error(make_encoded: Any, num_threads: int) -> None:
+    shards = make_encoded({"64x64": 8})
+    shards.tar_path("00000").write_bytes(bytes(700))
+    with LatentSet([(shards.store, 1.0)]) as data:
+        loader = Loader(make_reader(data), num_threads=num_threads)
+        with pytest.raises(ShardError, match=r"must be the tar of 00000\.idx"):
+            next(loader)
+        with pytest.raises(StopIteration):
+            next(loader)
