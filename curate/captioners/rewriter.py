@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 
 from curate.captioners.captioner import (
     CaptionAttempt,
@@ -30,11 +29,10 @@ from curate.captioners.captioner import (
 from curate.captioners.lm_folder import load_lm
 from curate.captioners.token_choice import TokenChooser
 from curate.captioners.vlm_batches import BatchLimits, Cost, plan_batches
-from curate.captioners.vlm_folder import digest_folder
+from curate.captioners.vlm_folder import local_provenance
 from curate.captioners.vlm_prompts import clean_text
 from curate.core.errors import SampleError
 from curate.core.model_ref import ModelRef
-from curate.models.hub import HubModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +60,7 @@ class LmRewriter:
         self.limits = limits or BatchLimits()
         self.lm = load_lm(folder)
         self._marks = _list_marks(self.lm.tokenizer)
-        hub = ref.settings if isinstance(ref.settings, HubModel) else None
-        self._provenance = Provenance(
-            backend="transformers",
-            model=hub.name if hub else f"{self.lm.model.config.model_type}/{folder.name}",
-            revision=hub.commit if hub else "",
-            model_digest=digest_folder(folder, of_weights=True),
-            processor_digest=digest_folder(folder, of_weights=False),
-            dtype=str(self.lm.model.dtype).removeprefix("torch."),
-            version=transformers.__version__,
-        )
+        self._provenance = local_provenance(ref, self.lm.model, self.lm.model.config.model_type)
 
     @property
     def provenance(self) -> Provenance:

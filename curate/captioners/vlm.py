@@ -17,7 +17,6 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-import transformers
 from PIL import Image
 
 from curate.captioners import vlm_inputs
@@ -33,13 +32,12 @@ from curate.captioners.token_choice import TokenChooser
 from curate.captioners.vlm_answers import read_answers
 from curate.captioners.vlm_batches import BatchLimits, plan_batches
 from curate.captioners.vlm_families import check_templates
-from curate.captioners.vlm_folder import digest_folder, load_vlm
+from curate.captioners.vlm_folder import load_vlm, local_provenance
 from curate.captioners.vlm_inputs import Asked, Inputs
 from curate.captioners.vlm_prompts import PromptWriter
 from curate.core.ahead import map_ahead
 from curate.core.errors import SAMPLE_FAULTS, ModelError
 from curate.core.model_ref import ModelRef
-from curate.models.hub import HubModel
 
 
 class VlmCaptioner:
@@ -59,16 +57,7 @@ class VlmCaptioner:
         self.vlm = load_vlm(folder)
         self._prompts = PromptWriter(self.vlm.family, self.vlm.processor)
         self.image_options = vlm_inputs.bound_pictures(self.vlm, self.limits.max_pixels)
-        hub = ref.settings if isinstance(ref.settings, HubModel) else None
-        self._provenance = Provenance(
-            backend="transformers",
-            model=hub.name if hub else f"{self.vlm.model_type}/{folder.name}",
-            revision=hub.commit if hub else "",
-            model_digest=digest_folder(folder, of_weights=True),
-            processor_digest=digest_folder(folder, of_weights=False),
-            dtype=str(self.vlm.model.dtype).removeprefix("torch."),
-            version=transformers.__version__,
-        )
+        self._provenance = local_provenance(ref, self.vlm.model, self.vlm.model_type)
         self._try_out(folder)
 
     @property

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
+from curate.captioners.captioner import Provenance
 from curate.captioners.vlm_families import Family, find_family, read_model_type
 from curate.core.errors import ModelError
+from curate.core.model_ref import ModelRef
+from curate.models.hub import HubModel
 
 _WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json")
 _MODEL_CONFIGS = ("config.json", "generation_config.json")
@@ -89,6 +93,27 @@ def load_vlm(folder: Path) -> LoadedVlm:
         processor=processor,
         family=family,
         end_tokens=end_tokens,
+    )
+
+
+def local_provenance(ref: ModelRef, model: Any, model_type: str) -> Provenance:
+    """Name a model of transformers that runs in this process.
+
+    Args:
+        ref: its folder; settings of a hub's model give name and commit.
+        model: as loaded.
+        model_type: transformers' name of its class.
+    """
+    folder = ref.paths[0]
+    hub = ref.settings if isinstance(ref.settings, HubModel) else None
+    return Provenance(
+        backend="transformers",
+        model=hub.name if hub else f"{model_type}/{folder.name}",
+        revision=hub.commit if hub else "",
+        model_digest=digest_folder(folder, of_weights=True),
+        processor_digest=digest_folder(folder, of_weights=False),
+        dtype=str(model.dtype).removeprefix("torch."),
+        version=transformers.__version__,
     )
 
 
