@@ -80,3 +80,10 @@ def test_index_older_than_its_tar_is_refused(tmp_path: Path) -> None:
     index.check_tar(4096, "0.tar")
     with pytest.raises(ShardError, match=r"0\.tar: must be the tar of 0\.idx, 4096 bytes, got 99"):
         index.check_tar(99, "0.tar")
+
+
+def test_cut_index_is_refused_unchecked_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "0.idx")
+    path.write_bytes(path.read_bytes()[:-64])
+    with pytest.raises(ShardError, match=r"0\.idx: must be \d+ bytes long, got"):
+        open_index(path, is_checked=False)

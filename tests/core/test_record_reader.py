@@ -12,6 +12,7 @@ from curate.core.record_reader import (
     open_arrays,
     open_captions,
     read_ranges,
+    read_records,
 )
 from curate.core.store import LocalStore
 from tests.core.latent_columns import (
@@ -136,3 +137,28 @@ def test_a_cut_tar_is_refused_at_the_first_touch(tmp_path: Path) -> None:
     tar.unlink()
     with pytest.raises(ShardError, match="its tar and its index must be there"):
         open_arrays(LocalStore(tmp_path), LocalFiles(tmp_path), "00000")
+
+
+class CountingFiles(LocalFiles):
+    """Count the calls that read several ranges at once."""
+
+    joined = 0
+
+    def preadv(self, name: str, offset: int, buffers: Sequence[memoryview], /) -> None:
+        self.joined += len(buffers) > 1
+        super().preadv(name, offset, buffers)
+
+
+@pytest.mark.parametrize(("gap", "joined"), [(0, 1), (MAX_GAP, 1), (MAX_GAP + 1, 0)])
+def test_records_near_each_other_are_read_by_one_call(
+    tmp_path: Path, gap: int, joined: int
+) -> None:
+    data = np.random.default_rng(0).bytes(20_000)
+    (tmp_path / "0.tar").write_bytes(data)
+    files, out = CountingFiles(tmp_path), [bytearray(100), bytearray(100)]
+    offsets = np.array([50, 150 + gap], np.uint64)
+    faults: dict[int, str] = {}
+    read_records(files, "0.tar", offsets, [memoryview(o) for o in out], [0, 1], faults.__setitem__)
+    assert not faults
+    assert [bytes(one) for one in out] == [data[50:150], data[150 + gap : 250 + gap]]
+    assert files.joined == joined
